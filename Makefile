@@ -1,0 +1,38 @@
+# make demo · make test · make check · make bench: each sets up what it needs, once.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+FAISS  ?= cpu
+
+.PHONY: demo test check bench schema clean
+.DELETE_ON_ERROR:
+
+# Installed again only when pyproject.toml or constraints.txt change.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(FAISS)]"
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(FAISS),s3,dev]"
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m jobs.run_demo --config configs/demo.yaml
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.pipeline
+
+schema: $(VENV)/.installed
+	$(BIN)/python -c "from clusterlib.config import json_schema; print(json_schema(), end='')" > configs/schema.json
+
+clean:
+	rm -rf $(VENV) build *.egg-info

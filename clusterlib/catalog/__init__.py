@@ -1,0 +1,1 @@
+"""Sources -> catalogue rows, one file a kind of source; and the frozen catalogue itself."""

@@ -1,0 +1,1 @@
+"""Arrays -> space, centroids, scores, chosen k, assignments. Pure: no I/O, no Ray, no clock."""

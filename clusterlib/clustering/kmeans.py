@@ -1,0 +1,127 @@
+"""Spherical k-means with faiss, on GPUs when faiss has them.
+
+Dhillon and Modha, "Concept decompositions for large sparse text data using clustering", 2001.
+N: rows, P: dimensions, K: clusters. Rows and centroids have unit length.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clusterlib.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class KMeansFit:
+    """Centroids and what they make of the training rows.
+
+    `inertia` is the sum over rows of the squared Euclidean distance to the nearest centroid.
+    Clusters that ended empty are dropped, so K may be below what was asked for.
+    """
+
+    centroids_KP: NDArray[np.float32]
+    cluster_ids_N: NDArray[np.int32]
+    inertia: float
+
+    @property
+    def k(self) -> int:
+        return len(self.centroids_KP)
+
+    @property
+    def sizes_K(self) -> NDArray[np.int64]:
+        return np.bincount(self.cluster_ids_N, minlength=self.k)
+
+
+def check_faiss() -> None:
+    """Make sure that exactly one faiss is installed.
+
+    Raises:
+        ConfigError: none is, or the CPU and the GPU wheel are both, which hide one another.
+    """
+    names = {
+        (distribution.metadata["Name"] or "").lower()
+        for distribution in importlib.metadata.distributions()
+    }
+    wheels = sorted(name for name in names if name == "faiss-cpu" or name.startswith("faiss-gpu"))
+    if len(wheels) > 1:
+        raise ConfigError(
+            f"{' and '.join(wheels)} are both installed and overwrite each other: uninstall both, "
+            "then install one of the extras clusterlib[cpu] or clusterlib[cuda12]"
+        )
+    if importlib.util.find_spec("faiss") is None:
+        raise ConfigError(
+            "faiss is not installed: install one of the extras clusterlib[cpu] or "
+            "clusterlib[cuda12]"
+        )
+
+
+def fit_kmeans(
+    z_NP: NDArray[np.float32], *, k: int, restarts: int, iterations: int, seed: int
+) -> KMeansFit:
+    """The best of `restarts` spherical k-means fits.
+
+    Args:
+        z_NP: Unit rows, float32 (N, P), N >= k.
+        k: Clusters wanted.
+        restarts: Random starts; the one with the lowest inertia wins.
+        iterations: Lloyd iterations a start.
+        seed: Decides the starts; equal inputs and seed give equal centroids.
+
+    Raises:
+        ValueError: fewer rows than clusters.
+    """
+    import faiss
+
+    if len(z_NP) < k:
+        raise ValueError(f"{len(z_NP)} rows cannot make {k} clusters")
+    engine = faiss.Kmeans(
+        z_NP.shape[1],
+        k,
+        niter=iterations,
+        nredo=restarts,
+        seed=seed,
+        spherical=True,
+        gpu=getattr(faiss, "get_num_gpus", lambda: 0)() > 0,
+        min_points_per_centroid=1,
+        max_points_per_centroid=max(256, -(-len(z_NP) // k)),
+    )
+    engine.train(z_NP)
+    centroids_KP = np.asarray(engine.centroids, dtype=np.float32).reshape(k, -1)
+    return settle(z_NP, centroids_KP)
+
+
+def settle(z_NP: NDArray[np.float32], centroids_KP: NDArray[np.float32]) -> KMeansFit:
+    """Assign rows to given centroids, drop empty clusters, number them by falling size.
+
+    The order makes cluster ids independent of the starts; ties are broken by the first row.
+    """
+    ids_N = nearest(z_NP, centroids_KP)
+    used, first, inverse_N, counts = np.unique(
+        ids_N, return_index=True, return_inverse=True, return_counts=True
+    )
+    order = np.lexsort((first, -counts))
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    kept_KP = centroids_KP[used[order]]
+    new_ids_N = rank[inverse_N]
+    similarity_N = np.einsum("np,np->n", z_NP, kept_KP[new_ids_N], dtype=np.float64)
+    squared_N = (
+        np.einsum("np,np->n", z_NP, z_NP, dtype=np.float64)
+        - 2 * similarity_N
+        + np.einsum("kp,kp->k", kept_KP, kept_KP, dtype=np.float64)[new_ids_N]
+    )
+    return KMeansFit(kept_KP, new_ids_N, float(squared_N.clip(0).sum()))
+
+
+def nearest(z_NP: NDArray[np.float32], centroids_KP: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Index of the most similar centroid for each unit row, int32 (N,)."""
+    ids_N = np.empty(len(z_NP), dtype=np.int32)
+    step = max(1, 2**26 // max(1, len(centroids_KP)))
+    for start in range(0, len(z_NP), step):
+        ids_N[start : start + step] = (z_NP[start : start + step] @ centroids_KP.T).argmax(axis=1)
+    return ids_N

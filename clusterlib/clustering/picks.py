@@ -1,0 +1,48 @@
+"""Pick a few rows of every cluster: the nearest, those on the boundary, and random ones."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+KINDS: Final = ("nearest", "boundary", "random")
+PICKS_PER_KIND = 8
+
+
+def top_per_cluster(
+    cluster_ids_N: NDArray[np.int32],
+    scores_N: NDArray[np.float64],
+    row_ids_N: NDArray[np.int64],
+    *,
+    limit: int = PICKS_PER_KIND,
+) -> NDArray[np.int64]:
+    """Indices of the `limit` lowest scores in each cluster, by cluster and score; ties by row id.
+
+    Merging is the same call on the union of what parts returned.
+    """
+    order_N = np.lexsort((row_ids_N, scores_N, cluster_ids_N))
+    sorted_ids_N = cluster_ids_N[order_N]
+    positions_N = np.arange(len(order_N))
+    is_first_N = np.ones(len(order_N), dtype=bool)
+    is_first_N[1:] = sorted_ids_N[1:] != sorted_ids_N[:-1]
+    first_N = np.maximum.accumulate(np.where(is_first_N, positions_N, 0))
+    chosen: NDArray[np.int64] = order_N[positions_N - first_N < limit]
+    return chosen
+
+
+def row_hash(row_ids_N: NDArray[np.int64], *, seed: int) -> NDArray[np.float64]:
+    """A reproducible uniform number in [0, 1) for each row id: splitmix64 of the id and the seed.
+
+    Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
+    """
+    salt = int.from_bytes(hashlib.blake2b(str(seed).encode(), digest_size=8).digest(), "little")
+    with np.errstate(over="ignore"):
+        x = row_ids_N.astype(np.uint64) + np.uint64(salt)
+        x = (x + np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x = x ^ (x >> np.uint64(31))
+    return (x >> np.uint64(11)).astype(np.float64) / float(1 << 53)

@@ -1,0 +1,79 @@
+"""Exact cosine silhouette from cluster means, without a pairwise distance.
+
+Rousseeuw, "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis",
+1987. For unit rows the mean cosine distance from x to a cluster with (unnormalised) mean m is
+1 - x.m, so one matrix product gives a(i) and b(i) for all rows; cosine and squared-Euclidean
+silhouette are then equal.
+
+N: rows, P: dimensions, K: clusters.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def cluster_means(
+    z_NP: NDArray[np.float32], cluster_ids_N: NDArray[np.int32], *, k: int
+) -> NDArray[np.float64]:
+    """Unnormalised mean of each cluster's rows, float64 (K, P); zero for an empty cluster."""
+    sums_KP = np.zeros((k, z_NP.shape[1]))
+    order_N = np.argsort(cluster_ids_N, kind="stable")
+    counts_K = np.bincount(cluster_ids_N, minlength=k)
+    starts_K = np.concatenate([[0], np.cumsum(counts_K)[:-1]])
+    for cluster in np.flatnonzero(counts_K):
+        rows = order_N[starts_K[cluster] : starts_K[cluster] + counts_K[cluster]]
+        sums_KP[cluster] = z_NP[rows].sum(axis=0, dtype=np.float64)
+    means_KP: NDArray[np.float64] = sums_KP / np.maximum(counts_K, 1)[:, None]
+    return means_KP
+
+
+def silhouette_rows(
+    z_NP: NDArray[np.float32],
+    cluster_ids_N: NDArray[np.int32],
+    *,
+    means_KP: NDArray[np.float64],
+    sizes_K: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Silhouette of each row, float32 (N,), in -1...1.
+
+    0 where the row is alone in its cluster, or where there is no other cluster.
+
+    Args:
+        z_NP: Unit rows.
+        cluster_ids_N: The cluster of each row, 0...K-1.
+        means_KP: Mean of every cluster, the row itself included.
+        sizes_K: Rows behind each mean.
+    """
+    if len(means_KP) < 2:
+        return np.zeros(len(z_NP), dtype=np.float32)
+    result_N = np.empty(len(z_NP), dtype=np.float32)
+    step = max(1, 2**24 // len(means_KP))
+    for start in range(0, len(z_NP), step):
+        part = slice(start, start + step)
+        distance_NK = 1 - z_NP[part].astype(np.float64) @ means_KP.T
+        distance_NK[:, sizes_K == 0] = np.inf
+        own_N = cluster_ids_N[part]
+        rows = np.arange(len(own_N))
+        n_N = sizes_K[own_N]
+        a_N = distance_NK[rows, own_N] * n_N / np.maximum(n_N - 1, 1)
+        distance_NK[rows, own_N] = np.inf
+        b_N = distance_NK.min(axis=1)
+        larger_N = np.maximum(a_N, b_N)
+        defined_N = (n_N > 1) & (larger_N > 1e-12) & np.isfinite(b_N)
+        s_N = np.where(defined_N, (b_N - a_N) / np.where(defined_N, larger_N, 1), 0)
+        result_N[part] = s_N
+    return result_N
+
+
+def silhouette_score(
+    z_NP: NDArray[np.float32], cluster_ids_N: NDArray[np.int32], *, k: int
+) -> float | None:
+    """Mean silhouette over all rows; None where it is not defined (k < 2 or k >= N)."""
+    if k < 2 or k >= len(z_NP):
+        return None
+    means_KP = cluster_means(z_NP, cluster_ids_N, k=k)
+    sizes_K = np.bincount(cluster_ids_N, minlength=k)
+    rows = silhouette_rows(z_NP, cluster_ids_N, means_KP=means_KP, sizes_K=sizes_K)
+    return float(rows.mean(dtype=np.float64))

@@ -1,0 +1,368 @@
+"""YAML + key=value overrides -> one frozen, validated tree.
+
+Sections decide *results* and are fingerprinted, except `run_uri` (where results go) and `compute`
+(where and how fast the work is done).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from clusterlib.errors import ConfigError
+
+_ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+# Every centroid should see this many training rows at the very least (faiss advises 39).
+MIN_SAMPLE_ROWS_PER_CLUSTER = 8
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CatalogConfig(_Section):
+    """Which images there are."""
+
+    source: str = Field(
+        description="A folder or object-store prefix, a .csv/.parquet/.jsonl table of image URIs, "
+        "or digits:<folder> for the embedded example."
+    )
+    uri_column: str = Field("uri", description="Table column that holds paths or URIs.")
+    id_column: str | None = Field(
+        None, description="Table column with a unique image_id; else derived from the URI."
+    )
+    group_column: str | None = Field(None, description="Table column such as a product id.")
+    label_column: str | None = Field(None, description="Table column with true labels, if known.")
+    suffixes: tuple[str, ...] = Field(
+        (".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp", ".jp2"),
+        description="File name endings that a folder listing takes for images; '' takes all.",
+    )
+
+
+class ImagesConfig(_Section):
+    """What a usable image is."""
+
+    max_bytes: Positive = Field(64 * 2**20, description="Larger files are quarantined unread.")
+    max_pixels: Positive = Field(64_000_000, description="Larger images are never decoded.")
+    max_reject_fraction: Fraction = Field(
+        0.05, description="Above this share of quarantined images the job ends with exit code 4."
+    )
+
+
+class EncoderConfig(_Section):
+    """Which network turns an image into a vector."""
+
+    model: str = Field(
+        "efficientnet-lite0",
+        description="efficientnet-lite0, hf:<id or folder>[@revision], "
+        "torchvision:resnet50[:<weights.safetensors>].",
+    )
+    pooling: Literal["auto", "cls", "mean", "pooler", "projection"] = Field(
+        "auto", description="Which output is the embedding; auto is the model family's usual one."
+    )
+    precision: Literal["bfloat16", "float16", "float32"] = Field(
+        "bfloat16", description="Arithmetic of the forward pass."
+    )
+    storage: Literal["float16", "float32"] = Field(
+        "float32", description="Type of the embeddings on disk."
+    )
+
+
+class SampleConfig(_Section):
+    """The uniform sample that the clustering is trained on."""
+
+    rows: Annotated[int, Field(ge=10)] = Field(
+        50_000, description="Expected size; the sample fits in the driver's memory."
+    )
+
+
+class ClusteringConfig(_Section):
+    """How groups are made and how many."""
+
+    k: Literal["auto"] | Annotated[int, Field(ge=2)] = Field(
+        "auto", description="Number of clusters, or auto to choose from the sweep."
+    )
+    k_min: Annotated[int, Field(ge=2)] = Field(4, description="Smallest k of the sweep.")
+    k_max: Annotated[int, Field(ge=2)] = Field(64, description="Largest k of the sweep.")
+    k_count: Positive = Field(10, description="How many values of k the sweep tries.")
+    pca_dim: Positive = Field(64, description="Dimensions kept by PCA before k-means.")
+    scaling: Literal["whitened", "centered"] = Field(
+        "whitened",
+        description="whitened gives every kept dimension the same variance; centered does not.",
+    )
+    restarts: Positive = Field(20, description="Random starts for each k; the best is kept.")
+    iterations: Positive = Field(25, description="k-means iterations a start.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ClusteringConfig:
+        if self.k_min > self.k_max:
+            raise ValueError(f"k_min={self.k_min} is above k_max={self.k_max}; swap them")
+        return self
+
+
+ManifestFormat = Literal["parquet", "csv", "label_studio"]
+
+
+class ManifestsConfig(_Section):
+    """What is written for labelling teams."""
+
+    formats: tuple[ManifestFormat, ...] = Field(
+        get_args(ManifestFormat), description="Which manifests to write."
+    )
+    rows_per_file: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        50_000, description="Rows of a manifest file; Label Studio advises at most 100,000."
+    )
+
+
+class ReportConfig(_Section):
+    """What analysts open."""
+
+    title: str = Field("Image clusters", description="Heading of the page.")
+    thumbnail_size: Annotated[int, Field(ge=32, le=512)] = Field(
+        112, description="Side of a picture on the contact sheets, pixels."
+    )
+
+
+class ActorsConfig(_Section):
+    min: Positive = Field(1, description="Encoder actors that are always kept.")
+    max: Positive | None = Field(
+        None, description="Upper bound; default: one for each GPU, or one on a machine without."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ActorsConfig:
+        if self.max is not None and self.min > self.max:
+            raise ValueError(f"min={self.min} is above max={self.max}; swap them")
+        return self
+
+
+class EmbedComputeConfig(_Section):
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto takes cuda when the Ray cluster has GPUs, and says which."
+    )
+    gpus_per_actor: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Ray GPUs an encoder actor reserves; default 1 on cuda, none on cpu."
+    )
+    actors: ActorsConfig = Field(default_factory=lambda: ActorsConfig())
+    batch_size: Positive | None = Field(
+        None, description="Images in one forward pass; default 16 on cpu, 128 on cuda."
+    )
+    torch_threads: Positive | None = Field(
+        None, description="CPU threads of an encoder actor; default: the machine's cores."
+    )
+    block_rows: Positive = Field(256, description="Images fetched and decoded by one task.")
+    fetch_threads: Positive = Field(16, description="Concurrent reads of one task.")
+
+
+class ComputeConfig(_Section):
+    """Where and how fast; never what. Not part of any fingerprint."""
+
+    ray_address: str = Field(
+        "local",
+        description="local starts Ray here; auto or ray://... joins one. `ray job submit` decides "
+        "by itself.",
+    )
+    commit_seconds: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="Finished work is committed at least this often."
+    )
+    embed: EmbedComputeConfig = Field(default_factory=lambda: EmbedComputeConfig())
+
+
+class Config(_Section):
+    """The whole configuration of a run."""
+
+    run_uri: str = Field(description="Folder or object-store prefix that receives the run.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of the sample and of k-means.")
+    catalog: CatalogConfig
+    images: ImagesConfig = Field(default_factory=lambda: ImagesConfig())
+    encoder: EncoderConfig = Field(default_factory=lambda: EncoderConfig())
+    sample: SampleConfig = Field(default_factory=lambda: SampleConfig())
+    clustering: ClusteringConfig = Field(default_factory=lambda: ClusteringConfig())
+    manifests: ManifestsConfig = Field(default_factory=lambda: ManifestsConfig())
+    report: ReportConfig = Field(default_factory=lambda: ReportConfig())
+    compute: ComputeConfig = Field(default_factory=lambda: ComputeConfig())
+
+    # key path -> text with ${env:NAME}, so that what is written never holds the expanded value
+    _placeholders: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _sample_fits(self) -> Config:
+        largest = self.clustering.k_max
+        if isinstance(self.clustering.k, int):
+            largest = max(largest, self.clustering.k)
+        needed = largest * MIN_SAMPLE_ROWS_PER_CLUSTER
+        if self.sample.rows < needed:
+            raise ValueError(
+                f"sample.rows={self.sample.rows} is too few for {largest} clusters: raise "
+                f"sample.rows to at least {needed} or lower clustering.k_max"
+            )
+        return self
+
+    def dump(self) -> dict[str, Any]:
+        """The resolved settings as plain values, ${env:NAME} placeholders kept."""
+        tree: dict[str, Any] = json.loads(self.model_dump_json())
+        for path, text in self._placeholders.items():
+            node = tree
+            for key in path[:-1]:
+                node = node[key]
+            node[path[-1]] = text
+        return tree
+
+
+def load_config(path: str, *, overrides: Sequence[str] = ()) -> Config:
+    """Read `path`, apply `key=value` overrides, expand ${env:NAME}, validate.
+
+    Raises:
+        ConfigError: the file cannot be read, or any key or value is wrong; all are named at once.
+    """
+    raw = _read_yaml(path)
+    for override in overrides:
+        _apply_override(raw, override)
+    return validate_config(raw, origin=path)
+
+
+def validate_config(raw: dict[str, Any], *, origin: str = "config") -> Config:
+    """Validate a plain tree. Raises ConfigError naming every wrong key."""
+    placeholders: dict[tuple[str, ...], str] = {}
+    problems: list[str] = []
+    expanded = _expand(raw, (), placeholders, problems)
+    try:
+        config = Config.model_validate(expanded)
+    except ValidationError as error:
+        hidden = {path for path in placeholders}
+        problems += [_explain(item, hidden) for item in error.errors()]
+    if problems:
+        raise ConfigError(f"{origin}: " + f"\n{origin}: ".join(problems))
+    config._placeholders.update(placeholders)
+    return config
+
+
+def dump_yaml(config: Config) -> str:
+    """The resolved configuration as YAML text."""
+    return yaml.safe_dump(config.dump(), sort_keys=False, allow_unicode=True)
+
+
+def json_schema() -> str:
+    """JSON Schema of the configuration, for editors."""
+    return json.dumps(Config.model_json_schema(), indent=2) + "\n"
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such configuration file; see configs/ for examples"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings, got {type(raw).__name__}")
+    return raw
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"'{override}': expected key=value, for example clustering.k=40")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    node = raw
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if child is None:
+            child = node[parent] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"{key}: '{parent}' is a value, not a section")
+        node = child
+    node[last] = value
+
+
+def _expand(
+    node: Any,
+    path: tuple[str, ...],
+    placeholders: dict[tuple[str, ...], str],
+    problems: list[str],
+) -> Any:
+    if isinstance(node, dict):
+        return {k: _expand(v, (*path, str(k)), placeholders, problems) for k, v in node.items()}
+    if not isinstance(node, str) or not _ENV.search(node):
+        return node
+    placeholders[path] = node
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            problems.append(f"{'.'.join(path)}: the environment variable {match[1]} is not set")
+        return os.environ.get(match[1], "unset")
+
+    return _ENV.sub(value, node)
+
+
+def _explain(item: Any, hidden: set[tuple[str, ...]]) -> str:
+    location = tuple(str(part) for part in item["loc"])
+    path = ".".join(location)
+    if item["type"] == "extra_forbidden":
+        known = sorted(_known_keys(location[:-1]))
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
+        return f"{path}: unknown key - {hint}"
+    if item["type"] == "missing":
+        return f"{path}: required, but not given"
+    message = item["msg"].removeprefix("Value error, ")
+    got = (
+        "" if location in hidden or isinstance(item["input"], dict) else f" (got {item['input']!r})"
+    )
+    # A union reports one line a member; the member's name is not part of the key path.
+    return f"{_strip_union(location)}: {message}{got}" if path else f"{message}"
+
+
+def _strip_union(location: tuple[str, ...]) -> str:
+    parts: list[str] = []
+    for part in location:
+        if parts and part not in _known_keys(tuple(parts)) and not part.isdigit():
+            break
+        parts.append(part)
+    return ".".join(parts)
+
+
+def _known_keys(path: tuple[str, ...]) -> set[str]:
+    model: type[BaseModel] = Config
+    for name in path:
+        field = model.model_fields.get(name)
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return set()
+        model = inner
+    return set(model.model_fields)
+
+
+def result_settings(config: Config) -> Iterator[tuple[str, Any]]:
+    """Every setting that decides results, as (dotted key, plain value)."""
+    tree = config.dump()
+    for section in ("run_uri", "compute"):
+        del tree[section]
+    yield from _flatten(tree, "")
+
+
+def _flatten(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _flatten(value, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, node

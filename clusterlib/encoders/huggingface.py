@@ -1,0 +1,190 @@
+"""Vision models of the Hugging Face hub, or of a local folder in its layout, through transformers.
+
+CLIP image towers, ViT, DINOv2 and any other backbone that returns a pooled or patch output.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clusterlib.encoders.forward import TorchEncoder
+from clusterlib.encoders.spec import EncoderSpec
+from clusterlib.errors import ConfigError, InputError
+from clusterlib.images.decode import Geometry, Interpolation
+
+PREFIX = "hf:"
+# What each family's own users take as the image embedding; others: pooler, else mean.
+_USUAL_POOLING = {"clip": "projection", "vit": "cls", "dinov2": "cls", "siglip": "pooler"}
+_PIL_FILTERS: dict[int, Interpolation] = {
+    0: "nearest",
+    1: "lanczos",
+    2: "bilinear",
+    3: "bicubic",
+    4: "box",
+    5: "hamming",
+}
+
+
+def describe(model: str, *, pooling: str, precision: str) -> EncoderSpec:
+    """The spec, from the model's configuration files; no weights are read.
+
+    Args:
+        model: `hf:<id or folder>[@revision]`.
+
+    Raises:
+        ConfigError: no such model, or it takes no images.
+        InputError: the hub cannot be reached and nothing is cached.
+    """
+    name, revision = _parse(model)
+    config, processor = _load_description(name, revision)
+    family = _family(config)
+    if pooling == "auto":
+        pooling = _USUAL_POOLING.get(family, "pooler")
+    if pooling == "projection" and family != "clip":
+        raise ConfigError(f"encoder.pooling: 'projection' needs a CLIP model, {name} is {family}")
+    return EncoderSpec(
+        model=model,
+        revision=getattr(config, "_commit_hash", None) or _folder_hash(name),
+        pooling=pooling,
+        precision=precision,
+        geometry=_geometry(processor, name),
+        mean=_triple(processor.image_mean),
+        std=_triple(processor.image_std),
+    )
+
+
+def load(spec: EncoderSpec, *, device: str, batch_size: int) -> TorchEncoder:
+    """The encoder with its weights, safetensors only.
+
+    Raises:
+        InputError: the weights are missing or not safetensors.
+    """
+    from transformers import AutoModel, CLIPVisionModelWithProjection
+
+    name, revision = _parse(spec.model)
+    config, _ = _load_description(name, revision)
+    family = _family(config)
+    options: dict[str, Any] = {
+        "revision": revision,
+        "use_safetensors": True,
+        "trust_remote_code": False,
+        "dtype": getattr(torch, spec.precision),
+    }
+    try:
+        if family == "clip":
+            network = CLIPVisionModelWithProjection.from_pretrained(name, **options)
+        else:
+            network = AutoModel.from_pretrained(name, **options)
+            network = getattr(network, "vision_model", network)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{spec.model}: weights cannot be loaded: {_first_line(error)}") from None
+    is_convolutional = any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
+    return TorchEncoder(
+        network,
+        forward=_POOLINGS[spec.pooling],
+        spec=spec,
+        device=device,
+        batch_size=batch_size,
+        memory_format=torch.channels_last if is_convolutional else torch.preserve_format,
+    )
+
+
+def _projection(network: Any, batch: torch.Tensor) -> torch.Tensor:
+    embeds: torch.Tensor = network(pixel_values=batch).image_embeds
+    return embeds
+
+
+def _cls(network: Any, batch: torch.Tensor) -> torch.Tensor:
+    tokens: torch.Tensor = network(pixel_values=batch).last_hidden_state
+    return tokens[:, 0]
+
+
+def _mean(network: Any, batch: torch.Tensor) -> torch.Tensor:
+    hidden: torch.Tensor = network(pixel_values=batch).last_hidden_state
+    if hidden.ndim == 4:  # NCHW feature map of a convolutional network
+        return hidden.mean(dim=(2, 3))
+    first_patch = 1 + int(getattr(network.config, "num_register_tokens", 0) or 0)
+    return hidden[:, first_patch:].mean(dim=1)
+
+
+def _pooler(network: Any, batch: torch.Tensor) -> torch.Tensor:
+    output = network(pixel_values=batch)
+    pooled = getattr(output, "pooler_output", None)
+    return _mean(network, batch) if pooled is None else pooled.flatten(1)
+
+
+_POOLINGS = {"projection": _projection, "cls": _cls, "mean": _mean, "pooler": _pooler}
+
+
+def _parse(model: str) -> tuple[str, str | None]:
+    name, _, revision = model.removeprefix(PREFIX).partition("@")
+    if not name:
+        raise ConfigError("encoder.model: 'hf:' needs a model id or folder, hf:<id>[@revision]")
+    return name, revision or None
+
+
+def _load_description(name: str, revision: str | None) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoImageProcessor
+
+    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
+        raise ConfigError(f"encoder.model: {name}: no such folder")
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        processor = AutoImageProcessor.from_pretrained(
+            name, revision=revision, trust_remote_code=False
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"encoder.model: {name} is no image model: {_first_line(error)}"
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"encoder.model: {name} can be read neither from the hub nor from a local folder: "
+            f"{_first_line(error)}"
+        ) from None
+    return config, processor
+
+
+def _family(config: Any) -> str:
+    return str(config.model_type).removesuffix("_vision_model")
+
+
+def _geometry(processor: Any, name: str) -> Geometry:
+    size = dict(processor.size or {})
+    if "shortest_edge" in size:
+        resize: int | tuple[int, int] = int(size["shortest_edge"])
+    elif "height" in size:
+        resize = (int(size["height"]), int(size["width"]))
+    else:
+        raise ConfigError(f"encoder.model: the processor of {name} has no fixed size: {size}")
+    crop = None
+    if getattr(processor, "do_center_crop", False):
+        crop_size = dict(processor.crop_size)
+        crop = (int(crop_size["height"]), int(crop_size["width"]))
+    elif isinstance(resize, int):
+        crop = (resize, resize)  # a batch needs one shape
+    return Geometry(resize, crop, _PIL_FILTERS[int(processor.resample)])
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def _folder_hash(name: str) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(name).expanduser().glob("*")):
+        if path.suffix in (".json", ".safetensors"):
+            digest.update(path.name.encode())
+            with path.open("rb") as handle:
+                while chunk := handle.read(1 << 20):
+                    digest.update(chunk)
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,1 @@
+"""Bytes -> uint8 RGB array, or a Rejection with a code."""

@@ -1,0 +1,1 @@
+"""Names coming back -> labels for every image."""

@@ -1,0 +1,1 @@
+"""Assignments -> what a labelling tool imports, one file a tool."""

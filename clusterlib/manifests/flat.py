@@ -1,0 +1,87 @@
+"""The canonical manifest: every catalogue row once, with its cluster or the reason it has none."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clusterlib.tables.committed import encode_parquet
+from clusterlib.tables.schemas import EXTRA, MANIFEST, with_extra
+
+# Spreadsheets run a cell that begins with one of these (OWASP, "CSV Injection").
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def join(catalog: pa.Table, assignments: pa.Table, quarantine: pa.Table) -> pa.Table:
+    """One manifest row for each catalogue row, in catalogue order.
+
+    Args:
+        catalog: Consecutive catalogue rows.
+        assignments: Assignments, those of other rows are ignored.
+        quarantine: Quarantine rows, likewise.
+    """
+    first = catalog["row_id"][0].as_py() if catalog.num_rows else 0
+    extra_type = catalog.schema.field(EXTRA).type if EXTRA in catalog.column_names else None
+    schema = with_extra(MANIFEST, extra_type)
+    found = {
+        **_spread(assignments, first, catalog.num_rows),
+        **_spread(quarantine.select(["row_id", "code"]), first, catalog.num_rows),
+    }
+    found["rejected"] = found.pop("code")
+    arrays = [
+        catalog[field.name] if field.name in catalog.column_names else found[field.name]
+        for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def parquet_bytes(manifest: pa.Table) -> bytes:
+    """The manifest as Parquet."""
+    return encode_parquet(manifest)
+
+
+def csv_bytes(manifest: pa.Table) -> bytes:
+    """The manifest as CSV; extra columns are named extra.<name>.
+
+    Text that a spreadsheet would run as a formula gets a leading apostrophe.
+    """
+    columns = [name for name in manifest.column_names if name != EXTRA]
+    data: dict[str, list[Any]] = {name: manifest[name].to_pylist() for name in columns}
+    if EXTRA in manifest.column_names:
+        flat = pa.table({EXTRA: manifest[EXTRA]}).flatten()
+        data |= {name: flat[name].to_pylist() for name in flat.column_names}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([_inert(name) for name in data])
+    for row in zip(*data.values(), strict=True):
+        writer.writerow([_inert(value) for value in row])
+    return text.getvalue().encode()
+
+
+def _inert(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return "'" + value
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value
+
+
+def _spread(table: pa.Table, first: int, rows: int) -> dict[str, pa.Array]:
+    """Columns of `table` laid out over rows first...first+rows-1, null where it has no row."""
+    offsets = table["row_id"].to_numpy() - first
+    inside = np.flatnonzero((offsets >= 0) & (offsets < rows))
+    index = np.full(rows, -1, dtype=np.int64)
+    index[offsets[inside]] = inside
+    take = pa.array(index, mask=index < 0)
+    return {
+        name: pc.take(table[name].combine_chunks(), take)
+        for name in table.column_names
+        if name != "row_id"
+    }

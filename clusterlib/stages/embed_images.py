@@ -1,0 +1,230 @@
+"""Stage 2: fetch, decode and embed every image; each ends as an embedding or a quarantine row.
+
+CPU tasks fetch and decode a block of catalogue rows each; encoder actors embed the block, write it
+as Parquet and propose it; the driver commits proposals as they stream in. No pixels reach the
+driver.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from clusterlib.config import EmbedComputeConfig
+from clusterlib.encoders.select import describe_encoder
+from clusterlib.encoders.spec import EncoderSpec
+from clusterlib.errors import ConfigError, InputError, TooManyRejectsError
+from clusterlib.run import fingerprint
+from clusterlib.stages.embed_workers import EmbedPlan, EncoderActor, fetch_and_decode
+from clusterlib.stages.progress import StageProgress
+from clusterlib.stages.session import Session
+from clusterlib.stages.streaming import (
+    MAX_RETRIES,
+    commit_stream,
+    map_batches,
+    run_tasks,
+    split_ranges,
+)
+from clusterlib.tables.committed import CommittedTable
+
+MAX_PASSES = 3
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the encoder runs."""
+
+    device: str
+    gpus_per_actor: float
+    cpus_per_actor: float
+    min_actors: int
+    max_actors: int
+    batch_size: int
+
+    def __str__(self) -> str:
+        gpus = f" with {self.gpus_per_actor:g} GPU each" if self.gpus_per_actor else ""
+        actors = f"{self.min_actors}-{self.max_actors}" if self.max_actors > 1 else "1"
+        return f"{actors} encoder actor{'s' if self.max_actors > 1 else ''} on {self.device}{gpus}"
+
+
+def embed_images(session: Session) -> None:
+    """Embed what is not committed yet.
+
+    Raises:
+        StaleArtifactError: the run holds embeddings made with other settings.
+        InputError: the store keeps failing; what is committed stays, and the same command resumes.
+        TooManyRejectsError: above images.max_reject_fraction.
+    """
+    with session.stage("embed_images") as (progress, facts):
+        catalog = session.catalog()
+        spec = describe_encoder(session.config.encoder)
+        settings = session.embed_settings(catalog) | {
+            "encoder.revision": spec.revision,
+            "encoder.used_pooling": spec.pooling,
+            "encoder.preprocessing": fingerprint(spec.settings()),
+        }
+        table = CommittedTable(session.run.uri, log=session.run.embed_log, rows=catalog.rows)
+        table.open(settings)
+        done_before = len(table.state.committed)
+        progress.total(catalog.rows, done=done_before)
+        if not table.is_complete:
+            _embed_missing(session, table, spec, progress, facts, run_id=fingerprint(settings))
+        _report_counts(session, table, progress, facts, done_before)
+        facts["run_id"] = fingerprint(settings)
+    _check_rejects(session, table)
+
+
+def _embed_missing(
+    session: Session,
+    table: CommittedTable,
+    spec: EncoderSpec,
+    progress: StageProgress,
+    facts: dict[str, Any],
+    *,
+    run_id: str,
+) -> None:
+    session.start_ray()
+    placement = place(session.config.compute.embed, ray.cluster_resources())
+    facts["placement"] = str(placement)
+    progress.note(str(placement))
+    progress.begin()
+    plan = _plan(session, spec, catalog_rows=table.state.rows, run_id=run_id)
+    for attempt in range(MAX_PASSES):
+        # Later passes are smaller, so that a failing store delays few neighbours.
+        block_rows = max(1, session.config.compute.embed.block_rows // 8**attempt)
+        pieces = split_ranges(table.state.committed.missing(), block_rows)
+        _one_pass(session, table, plan, placement, pieces, progress)
+        if table.is_complete:
+            return
+    left = table.state.rows - len(table.state.committed)
+    raise InputError(
+        f"{left:,} images could not be read after {MAX_PASSES} passes because their store kept "
+        f"failing; {len(table.state.committed):,} are committed: run the same command again"
+    )
+
+
+def _one_pass(
+    session: Session,
+    table: CommittedTable,
+    plan: EmbedPlan,
+    placement: Placement,
+    pieces: list[tuple[int, int]],
+    progress: StageProgress,
+) -> None:
+    decoded = run_tasks(fetch_and_decode, len(pieces), plan=plan, pieces=pieces)
+    proposals = map_batches(
+        decoded,
+        EncoderActor,
+        fn_constructor_kwargs={
+            "plan": plan,
+            "device": placement.device,
+            "batch_size": placement.batch_size,
+            "threads": session.config.compute.embed.torch_threads,
+        },
+        batch_size=session.config.compute.embed.block_rows,
+        num_cpus=placement.cpus_per_actor,
+        num_gpus=placement.gpus_per_actor or None,
+        compute=ray.data.ActorPoolStrategy(
+            min_size=placement.min_actors, max_size=placement.max_actors
+        ),
+        max_restarts=MAX_RETRIES,
+        max_task_retries=MAX_RETRIES,
+    )
+    commit_stream(
+        table,
+        proposals,
+        every_seconds=session.config.compute.commit_seconds,
+        on_commit=lambda p: progress.advance(
+            p.rows, words=f"{table.count('quarantine'):,} rejected"
+        ),
+    )
+
+
+def place(config: EmbedComputeConfig, resources: dict[str, float]) -> Placement:
+    """Where encoders run on a cluster with these Ray resources.
+
+    Raises:
+        ConfigError: cuda is asked for and the cluster has no GPU and cannot be expected to get one.
+    """
+    gpus, cpus = resources.get("GPU", 0), resources.get("CPU", 1)
+    device = config.device
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    gpus_per_actor = config.gpus_per_actor or (1.0 if device == "cuda" else 0.0)
+    if device == "cuda" and not gpus and config.actors.max is None:
+        raise ConfigError(
+            "compute.embed.device: cuda, but the Ray cluster has no GPU; set "
+            "compute.embed.device=cpu, or compute.embed.actors.max when GPU nodes start on demand"
+        )
+    fitting = int(gpus / gpus_per_actor) if gpus_per_actor else 1
+    max_actors = config.actors.max or max(config.actors.min, fitting, 1)
+    return Placement(
+        device=device,
+        gpus_per_actor=gpus_per_actor,
+        # Actors must leave a CPU for the decoding tasks, or nothing ever moves.
+        cpus_per_actor=1.0 if cpus > max_actors else 0.0,
+        min_actors=config.actors.min,
+        max_actors=max_actors,
+        batch_size=config.batch_size or (128 if device == "cuda" else 16),
+    )
+
+
+def _plan(session: Session, spec: EncoderSpec, *, catalog_rows: int, run_id: str) -> EmbedPlan:
+    config = session.config
+    return EmbedPlan(
+        run_uri=session.run.uri,
+        catalog=session.run.catalog,
+        run_id=run_id,
+        spec=spec,
+        storage=config.encoder.storage,
+        max_bytes=config.images.max_bytes,
+        max_pixels=config.images.max_pixels,
+        sample_share=min(1.0, config.sample.rows / catalog_rows),
+        seed=config.seed,
+        fetch_threads=config.compute.embed.fetch_threads,
+    )
+
+
+def _report_counts(
+    session: Session,
+    table: CommittedTable,
+    progress: StageProgress,
+    facts: dict[str, Any],
+    done_before: int,
+) -> None:
+    embedded, rejected = table.count("embeddings"), table.count("quarantine")
+    new = len(table.state.committed) - done_before
+    codes: Counter[str] = Counter()
+    for part in table.read("quarantine", ["code"]):
+        codes.update(part["code"].to_pylist())
+    if new == 0:
+        progress.note(f"{embedded:,} embedded, {rejected:,} rejected before: nothing to do")
+    else:
+        resumed = f", {done_before:,} were committed before" if done_before else ""
+        progress.note(
+            f"{embedded:,} embedded, {rejected:,} rejected, {progress.rate:,.0f} images/s{resumed}"
+        )
+    facts.update(
+        rows=table.state.rows,
+        embedded=embedded,
+        quarantined=rejected,
+        quarantined_by_code=dict(sorted(codes.items())),
+        newly_done=new,
+        sampled=table.count("sample"),
+        conserved=embedded + rejected == table.state.rows and table.is_complete,
+    )
+
+
+def _check_rejects(session: Session, table: CommittedTable) -> None:
+    rejected, rows = table.count("quarantine"), table.state.rows
+    allowed = session.config.images.max_reject_fraction
+    if rejected == rows or rejected > allowed * rows:
+        codes = session.record["stages"]["embed_images"]["quarantined_by_code"]
+        reasons = ", ".join(f"{code} {count:,}" for code, count in codes.items())
+        raise TooManyRejectsError(
+            f"{rejected:,} of {rows:,} images are unusable ({reasons}); {allowed:.1%} are allowed: "
+            "see quarantine/ for each, then mend the source or raise images.max_reject_fraction"
+        )

@@ -1,0 +1,239 @@
+"""What runs on the workers while embedding: fetch and decode tasks, and encoder actors.
+
+N: images of a block, H, W: the encoder's input size, D: embedding dimensions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import clusterlib
+from clusterlib import storage
+from clusterlib.catalog.frozen import read_rows
+from clusterlib.clustering.picks import row_hash
+from clusterlib.encoders.select import load_encoder
+from clusterlib.encoders.spec import EncoderSpec
+from clusterlib.images.codes import Rejection
+from clusterlib.images.decode import (
+    THUMBNAIL_SIZE,
+    DecodedImage,
+    Limits,
+    array_thumbnail_webp,
+    decode,
+)
+from clusterlib.run import fingerprint
+from clusterlib.tables.committed import write_proposal
+from clusterlib.tables.protocol import ranges_of
+from clusterlib.tables.schemas import QUARANTINE, embeddings_schema, sample_schema
+
+
+@dataclass(frozen=True)
+class EmbedPlan:
+    """Everything a worker needs to know; small, since it travels to every one."""
+
+    run_uri: str
+    catalog: str
+    run_id: str
+    spec: EncoderSpec
+    storage: str
+    max_bytes: int
+    max_pixels: int
+    sample_share: float
+    seed: int
+    fetch_threads: int
+
+
+def fetch_and_decode(
+    batch: dict[str, np.ndarray], *, plan: EmbedPlan, pieces: list[tuple[int, int]]
+) -> dict[str, Any]:
+    """Fetch and decode the catalogue rows of one piece.
+
+    Rows whose store fails for reasons of its own are left out, so that a later pass redoes them.
+    Returns columns row_id, image_id, uri, pixels (N, H, W, 3) uint8, width, height, n_frames,
+    content_hash, thumbnail, code, detail, started_at; `code` is empty for a usable picture.
+    """
+    started_at = time.time()
+    start, stop = pieces[int(batch["id"][0])]
+    rows = read_rows(
+        plan.catalog, start, stop, ["row_id", "image_id", "uri", "size_bytes"]
+    ).to_pylist()
+    with ThreadPoolExecutor(plan.fetch_threads) as pool:
+        results = list(pool.map(lambda row: _usable(row, plan), rows))
+    settled = [(row, result) for row, result in zip(rows, results, strict=True) if result]
+    row_ids = np.array([row["row_id"] for row, _ in settled], dtype=np.int64)
+    sampled = row_hash(row_ids, seed=plan.seed) < plan.sample_share
+    pixels = np.zeros((len(settled), *plan.spec.geometry.output, 3), dtype=np.uint8)
+    columns: dict[str, list[Any]] = {name: [] for name in _NO_PICTURE}
+    for index, (row, (result, content_hash)) in enumerate(settled):
+        values = dict(_NO_PICTURE, image_id=row["image_id"], uri=row["uri"] or "")
+        values |= {"content_hash": content_hash, "started_at": started_at}
+        if isinstance(result, Rejection):
+            values |= {"code": result.code, "detail": result.detail}
+        else:
+            pixels[index] = result.pixels_HWC
+            values |= {"width": result.width, "height": result.height, "n_frames": result.n_frames}
+            if sampled[index]:
+                thumbnail = array_thumbnail_webp(result.pixels_HWC, size=THUMBNAIL_SIZE)
+                values["thumbnail"] = thumbnail
+        for name, value in values.items():
+            columns[name].append(value)
+    return {"row_id": row_ids, "pixels": pixels, **columns}
+
+
+_NO_PICTURE: dict[str, Any] = {
+    "image_id": "",
+    "uri": "",
+    "width": 0,
+    "height": 0,
+    "n_frames": 0,
+    "content_hash": "",
+    "thumbnail": b"",
+    "code": "",
+    "detail": "",
+    "started_at": 0.0,
+}
+
+
+def _usable(row: dict[str, Any], plan: EmbedPlan) -> tuple[DecodedImage | Rejection, str] | None:
+    """The picture or the reason against it, and the hash of its bytes; None: try again later."""
+    data = fetch(row["uri"], max_bytes=plan.max_bytes, size_bytes=row["size_bytes"])
+    if data is None or isinstance(data, Rejection):
+        return (data, "") if data else None
+    limits = Limits(max_pixels=plan.max_pixels)
+    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    return decode(data, geometry=plan.spec.geometry, limits=limits), digest
+
+
+def fetch(uri: str | None, *, max_bytes: int, size_bytes: int | None) -> bytes | Rejection | None:
+    """The bytes of an image, the reason why there are none, or None when the store is at fault."""
+    if not uri:
+        return Rejection("no_uri")
+    try:
+        return storage.read_bytes(uri, max_bytes=max_bytes, size_bytes=size_bytes)
+    except FileNotFoundError:
+        return Rejection("gone")
+    except PermissionError:
+        return Rejection("forbidden")
+    except storage.TooManyBytesError as error:
+        return Rejection("too_many_bytes", str(error))
+    except (storage.NotRegularFileError, IsADirectoryError, NotADirectoryError):
+        return Rejection("not_regular")
+    except ValueError:  # for example a NUL byte in a path
+        return Rejection("gone", "not a valid path")
+    except (storage.TransientStorageError, OSError):
+        return None
+
+
+class EncoderActor:
+    """Holds the network; embeds blocks, writes them, and returns one proposal a block."""
+
+    def __init__(
+        self, *, plan: EmbedPlan, device: str, batch_size: int, threads: int | None
+    ) -> None:
+        import torch
+
+        # Ray sets one thread for an actor of one CPU; on a CPU the network is the bottleneck.
+        torch.set_num_threads(threads or (os.cpu_count() or 1 if device == "cpu" else 1))
+        self._plan = plan
+        self._encoder = load_encoder(plan.spec, device=device, batch_size=batch_size)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """Embed a block from `fetch_and_decode`, write its rows, return the proposal."""
+        plan = self._plan
+        row_ids = np.asarray(batch["row_id"])
+        if len(row_ids) == 0:
+            return {"proposal": []}
+        codes = np.asarray(batch["code"], dtype=object).copy()
+        usable = np.flatnonzero(codes == "")
+        x_ND: np.ndarray = np.zeros((0, 1), dtype=np.float32)
+        if len(usable):
+            x_ND = self._encoder.encode(np.asarray(batch["pixels"])[usable])
+            finite = np.isfinite(x_ND).all(axis=1)
+            codes[usable[~finite]] = "bad_vector"
+            usable, x_ND = usable[finite], x_ND[finite]
+        tables = {"quarantine": _quarantine(batch, codes)}
+        if len(usable):
+            vectors = _vectors(x_ND, plan)
+            tables["embeddings"] = _embeddings(batch, usable, vectors, plan)
+            tables["sample"] = _sample(batch, usable, vectors, plan)
+        proposal = write_proposal(
+            plan.run_uri,
+            tables,
+            ranges=ranges_of(row_ids),
+            started_at=float(np.min(batch["started_at"])),
+        )
+        return {"proposal": [json.dumps(proposal.to_json())]}
+
+
+def _vectors(x_ND: np.ndarray, plan: EmbedPlan) -> pa.FixedSizeListArray:
+    vector_type = embeddings_schema(x_ND.shape[1], plan.storage).field("embedding").type
+    values = pa.array(x_ND.astype(plan.storage).ravel())
+    return pa.FixedSizeListArray.from_arrays(values, type=vector_type)
+
+
+def _embeddings(
+    batch: dict[str, Any], usable: np.ndarray, vectors: pa.FixedSizeListArray, plan: EmbedPlan
+) -> pa.Table:
+    dim = vectors.type.list_size
+    footer = {
+        "encoder": plan.spec.model,
+        "revision": plan.spec.revision,
+        "preprocessing": fingerprint(plan.spec.settings()),
+        "pooling": plan.spec.pooling,
+        "normalized": "true",
+        "dim": str(dim),
+        "dtype": plan.storage,
+        "run_id": plan.run_id,
+        "clusterlib": clusterlib.__version__,
+    }
+    schema = embeddings_schema(dim, plan.storage)
+    columns = {
+        name: batch[name][usable]
+        for name in ("row_id", "image_id", "uri", "width", "height", "n_frames", "content_hash")
+    }
+    arrays = [
+        vectors if field.name == "embedding" else pa.array(columns[field.name], field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema).replace_schema_metadata(footer)
+
+
+def _sample(
+    batch: dict[str, Any], usable: np.ndarray, vectors: pa.FixedSizeListArray, plan: EmbedPlan
+) -> pa.Table:
+    row_ids = np.asarray(batch["row_id"])[usable]
+    chosen = np.flatnonzero(row_hash(row_ids, seed=plan.seed) < plan.sample_share)
+    thumbnails = [bytes(batch["thumbnail"][usable[index]]) for index in chosen]
+    return pa.Table.from_arrays(
+        [
+            pa.array(row_ids[chosen]),
+            vectors.take(pa.array(chosen)),
+            pa.array(thumbnails, pa.binary()),
+        ],
+        schema=sample_schema(vectors.type.list_size, plan.storage),
+    )
+
+
+def _quarantine(batch: dict[str, Any], codes: np.ndarray) -> pa.Table:
+    rejected = np.flatnonzero(codes != "")
+    rows = [
+        {
+            "row_id": int(batch["row_id"][index]),
+            "image_id": str(batch["image_id"][index]),
+            "uri": str(batch["uri"][index]) or None,
+            "code": str(codes[index]),
+            "detail": str(batch["detail"][index]) or None,
+            "attempts": 1,
+        }
+        for index in rejected
+    ]
+    return pa.Table.from_pylist(rows, schema=QUARANTINE)

@@ -1,0 +1,165 @@
+"""Stage 3: on the driver, sweep k over the sample, choose one, and keep the model."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from clusterlib import storage
+from clusterlib.clustering.assign import ClusterModel, build_model
+from clusterlib.clustering.kmeans import KMeansFit, check_faiss
+from clusterlib.clustering.space import Space, fit_space
+from clusterlib.clustering.sweep import Choice, KScore, choose_k, k_grid, sweep
+from clusterlib.config import ClusteringConfig
+from clusterlib.errors import ClusteringError
+from clusterlib.run import Fit
+from clusterlib.stages.session import Session
+from clusterlib.tables.committed import CommittedTable, encode_parquet
+from clusterlib.tables.schemas import SWEEP
+
+
+def fit_clusters(session: Session) -> None:
+    """Write `fits/<fit_id>/model/`, or keep the one that is there.
+
+    Raises:
+        InputError: the embeddings are not complete.
+        ClusteringError: too few images for the k asked for.
+    """
+    with session.stage("fit_clusters") as (progress, facts):
+        table, run_id = session.embeddings()
+        fit = session.fit(run_id)
+        record = read_record(fit)
+        if record is None:
+            check_faiss()
+            x_ND = _read_sample(table)
+            record = _fit(session, fit, x_ND, run_id=run_id, on_k=lambda: progress.advance(1))
+            progress.note(f"k={record['k']} of {record['rows']:,} sampled images")
+        else:
+            progress.note(f"k={record['k']}, already fitted")
+        facts.update({key: record[key] for key in ("fit_id", "k", "reason", "rows")})
+
+
+def read_record(fit: Fit) -> dict[str, Any] | None:
+    """model.json of a finished fit, or None."""
+    try:
+        record: dict[str, Any] = json.loads(
+            storage.read_bytes(storage.join(fit.model, "model.json"))
+        )
+    except FileNotFoundError:
+        return None
+    return record
+
+
+def read_model(model_uri: str) -> ClusterModel:
+    """The fitted model below `model_uri`."""
+    arrays = np.load(
+        io.BytesIO(storage.read_bytes(storage.join(model_uri, "model.npz"))), allow_pickle=False
+    )
+    return ClusterModel(
+        space=Space(arrays["mean"], arrays["projection"], arrays["explained"]),
+        centroids_KP=arrays["centroids"],
+        means_KP=arrays["means"],
+        sizes_K=arrays["sizes"],
+        outlier_distance_K=arrays["outlier_distance"],
+    )
+
+
+def _read_sample(table: CommittedTable) -> np.ndarray:
+    """The sample's embeddings, float32 (N, D), by row id."""
+    parts = list(table.read("sample", ["row_id", "embedding"]))
+    if not parts:
+        raise ClusteringError("no image was embedded, so there is nothing to cluster")
+    joined = pa.concat_tables(parts)
+    order = np.argsort(joined["row_id"].to_numpy())
+    vectors = joined["embedding"].combine_chunks()
+    dim = vectors.type.list_size
+    x_ND = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+    return np.ascontiguousarray(x_ND[order], dtype=np.float32)
+
+
+def _fit(session: Session, fit: Fit, x_ND: np.ndarray, *, run_id: str, on_k: Any) -> dict[str, Any]:
+    config = session.config.clustering
+    space = fit_space(x_ND, dim=config.pca_dim, scaling=config.scaling)
+    z_NP = space.transform(x_ND)
+    started = time.monotonic()
+    seconds: dict[int, float] = {}
+
+    def on_score(score: KScore) -> None:
+        nonlocal started
+        seconds[score.k] = time.monotonic() - started
+        started = time.monotonic()
+        on_k()
+
+    results = sweep(
+        z_NP,
+        _ks(config, rows=len(z_NP)),
+        restarts=config.restarts,
+        iterations=config.iterations,
+        seed=session.config.seed,
+        on_score=on_score,
+    )
+    scores = [score for score, _ in results.values()]
+    choice, chosen = _choose(config, results)
+    record = {
+        "run_id": run_id,
+        "fit_id": fit.fit_id,
+        "k": chosen.k,
+        "reason": choice.reason,
+        "rows": len(z_NP),
+        "dim": int(x_ND.shape[1]),
+        "space_dim": int(z_NP.shape[1]),
+        "explained_variance": round(float(space.explained_P.sum()), 4),
+        "inertia": chosen.inertia,
+        "settings": session.fit_settings(run_id),
+    }
+    _write_model(fit, build_model(z_NP, chosen, space=space))
+    rows = [asdict(score) | {"seconds": seconds.get(score.k, 0.0)} for score in scores]
+    sweep_table = pa.Table.from_pylist(sorted(rows, key=lambda row: row["k"]), schema=SWEEP)
+    storage.write_bytes(storage.join(fit.model, "sweep.parquet"), encode_parquet(sweep_table))
+    body = json.dumps(record, indent=2)
+    storage.write_bytes(storage.join(fit.model, "model.json"), body.encode())
+    return record
+
+
+def _ks(config: ClusteringConfig, *, rows: int) -> list[int]:
+    ks = set(k_grid(config.k_min, config.k_max, count=config.k_count, rows=rows))
+    if isinstance(config.k, int):
+        if config.k > rows:
+            raise ClusteringError(
+                f"clustering.k={config.k}, but only {rows:,} images were sampled; lower "
+                "clustering.k, or raise sample.rows when the catalogue has more"
+            )
+        ks.add(config.k)
+    return sorted(ks)
+
+
+def _choose(
+    config: ClusteringConfig, results: dict[int, tuple[KScore, KMeansFit]]
+) -> tuple[Choice, KMeansFit]:
+    if isinstance(config.k, int):
+        fit = results[config.k][1]
+        fewer = "" if fit.k == config.k else f", of which {config.k - fit.k} stayed empty"
+        return Choice(config.k, f"k={config.k} is set in the configuration{fewer}"), fit
+    choice = choose_k([score for score, _ in results.values()])
+    return choice, next(fit for _, fit in results.values() if fit.k == choice.k)
+
+
+def _write_model(fit: Fit, model: ClusterModel) -> None:
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        mean=model.space.mean_D,
+        projection=model.space.projection_DP,
+        explained=model.space.explained_P,
+        centroids=model.centroids_KP,
+        means=model.means_KP,
+        sizes=model.sizes_K,
+        outlier_distance=model.outlier_distance_K,
+    )
+    storage.write_bytes(storage.join(fit.model, "model.npz"), buffer.getvalue())

@@ -1,0 +1,80 @@
+"""Ray Data in the two shapes that every stage uses: numbered tasks, and proposals to commit."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ray
+
+from clusterlib.tables.committed import CommittedTable
+from clusterlib.tables.protocol import Proposal, Ranges
+
+COMMIT_PROPOSALS = 64
+# Ray's own default retries a task or actor that crashes its process for ever.
+MAX_RETRIES = 3
+
+
+def run_tasks(function: Callable[..., Any], count: int, **kwargs: Any) -> Any:
+    """A lazy dataset of `function(batch, **kwargs)` for each number 0...count-1 in `batch["id"]`.
+
+    One task a number, so that what a task reads is decided here and not by block packing.
+    """
+    numbers = ray.data.range(count, override_num_blocks=count)
+    return map_batches(
+        numbers, function, batch_size=1, fn_kwargs=kwargs, num_cpus=1, max_retries=MAX_RETRIES
+    )
+
+
+def map_batches(dataset: Any, function: Any, **options: Any) -> Any:
+    """`dataset.map_batches` that may bound retries.
+
+    Ray 2.60 calls max_retries, max_restarts and max_task_retries deprecated, and has no other way
+    yet to say them.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
+        return dataset.map_batches(function, **options)
+
+
+def batches(dataset: Any) -> Iterator[dict[str, Any]]:
+    """The dataset's batches as they come, one a block."""
+    yield from dataset.iter_batches(batch_size=None)
+
+
+def commit_stream(
+    table: CommittedTable,
+    proposals: Any,
+    *,
+    every_seconds: float,
+    on_commit: Callable[[Proposal], None],
+) -> None:
+    """Commit the proposals of a dataset in groups, the last ones also when the stream breaks."""
+    pending: list[Proposal] = []
+    last = time.monotonic()
+
+    def flush() -> None:
+        for accepted in table.commit(pending):
+            on_commit(accepted)
+        pending.clear()
+
+    try:
+        for batch in batches(proposals):
+            pending += [Proposal.from_json(json.loads(text)) for text in batch["proposal"]]
+            if len(pending) >= COMMIT_PROPOSALS or time.monotonic() - last >= every_seconds:
+                flush()
+                last = time.monotonic()
+    finally:
+        flush()
+
+
+def split_ranges(ranges: Ranges, rows: int) -> list[tuple[int, int]]:
+    """`ranges` cut into pieces of at most `rows` rows."""
+    return [
+        (start, min(start + rows, stop))
+        for first, stop in ranges
+        for start in range(first, stop, rows)
+    ]

@@ -1,0 +1,1 @@
+"""Arrow schemas of every artifact, and the exactly-once table that holds the large ones."""

@@ -1,0 +1,28 @@
+"""The whole job: catalogue, embeddings, clusters, assignments, manifests, report."""
+
+import sys
+
+from clusterlib.stages.assign_clusters import assign_clusters
+from clusterlib.stages.build_catalog import build_catalog
+from clusterlib.stages.embed_images import embed_images
+from clusterlib.stages.fit_clusters import fit_clusters
+from clusterlib.stages.session import Session
+from clusterlib.stages.summary import print_summary
+from clusterlib.stages.write_manifests import write_manifests
+from clusterlib.stages.write_report import write_report
+from jobs.cli import run_job
+
+
+def run_pipeline(session: Session) -> None:
+    """Run every stage; what is finished already is kept."""
+    build_catalog(session)
+    embed_images(session)
+    fit_clusters(session)
+    assign_clusters(session)
+    write_manifests(session)
+    write_report(session)
+    print_summary(session)
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(run_pipeline, doc=__doc__ or "", name="run_pipeline"))

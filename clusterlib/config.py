@@ -7,10 +7,11 @@ Sections decide *results* and are fingerprinted, except `run_uri` (where results
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -213,11 +214,33 @@ class Config(_Section):
         """The resolved settings as plain values, ${env:NAME} placeholders kept."""
         tree: dict[str, Any] = json.loads(self.model_dump_json())
         for path, text in self._placeholders.items():
-            node = tree
+            node: Any = tree
             for key in path[:-1]:
-                node = node[key]
-            node[path[-1]] = text
+                node = _child(node, key)
+            node[int(path[-1]) if isinstance(node, list) else path[-1]] = text
         return tree
+
+    def result_tree(self) -> dict[str, Any]:
+        """`dump` without what decides no result; an expanded placeholder shows as a short hash.
+
+        Two values of one ${env:NAME} are two settings, though neither is ever written.
+        """
+        tree = self.dump()
+        values = json.loads(self.model_dump_json())
+        for path in self._placeholders:
+            node, value = tree, values
+            for key in path[:-1]:
+                node, value = _child(node, key), _child(value, key)
+            last = int(path[-1]) if isinstance(node, list) else path[-1]
+            digest = hashlib.sha256(json.dumps(value[last]).encode()).hexdigest()[:8]
+            node[last] = f"{node[last]} #{digest}"
+        for section in ("run_uri", "compute"):
+            del tree[section]
+        return tree
+
+
+def _child(node: Any, key: str) -> Any:
+    return node[int(key)] if isinstance(node, list) else node[key]
 
 
 def load_config(path: str, *, overrides: Sequence[str] = ()) -> Config:
@@ -240,8 +263,7 @@ def validate_config(raw: dict[str, Any], *, origin: str = "config") -> Config:
     try:
         config = Config.model_validate(expanded)
     except ValidationError as error:
-        hidden = {path for path in placeholders}
-        problems += [_explain(item, hidden) for item in error.errors()]
+        problems += [_explain(item, placeholders) for item in error.errors()]
     if problems:
         raise ConfigError(f"{origin}: " + f"\n{origin}: ".join(problems))
     config._placeholders.update(placeholders)
@@ -267,7 +289,7 @@ def _read_yaml(path: str) -> dict[str, Any]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected a mapping of settings, got {type(raw).__name__}")
@@ -280,7 +302,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         raise ConfigError(f"'{override}': expected key=value, for example clustering.k=40")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: it looks like a date, but is none
         value = text
     node = raw
     *parents, last = key.split(".")
@@ -302,6 +324,8 @@ def _expand(
 ) -> Any:
     if isinstance(node, dict):
         return {k: _expand(v, (*path, str(k)), placeholders, problems) for k, v in node.items()}
+    if isinstance(node, list):
+        return [_expand(v, (*path, str(i)), placeholders, problems) for i, v in enumerate(node)]
     if not isinstance(node, str) or not _ENV.search(node):
         return node
     placeholders[path] = node
@@ -314,7 +338,7 @@ def _expand(
     return _ENV.sub(value, node)
 
 
-def _explain(item: Any, hidden: set[tuple[str, ...]]) -> str:
+def _explain(item: Any, placeholders: Collection[tuple[str, ...]]) -> str:
     location = tuple(str(part) for part in item["loc"])
     path = ".".join(location)
     if item["type"] == "extra_forbidden":
@@ -325,20 +349,21 @@ def _explain(item: Any, hidden: set[tuple[str, ...]]) -> str:
     if item["type"] == "missing":
         return f"{path}: required, but not given"
     message = item["msg"].removeprefix("Value error, ")
-    got = (
-        "" if location in hidden or isinstance(item["input"], dict) else f" (got {item['input']!r})"
-    )
     # A union reports one line a member; the member's name is not part of the key path.
-    return f"{_strip_union(location)}: {message}{got}" if path else f"{message}"
+    key = _strip_union(location)
+    # A list may hold an expanded value further down.
+    is_secret = any(hidden[: len(key)] == key for hidden in placeholders)
+    got = "" if is_secret or isinstance(item["input"], dict) else f" (got {item['input']!r})"
+    return f"{'.'.join(key)}: {message}{got}" if path else f"{message}"
 
 
-def _strip_union(location: tuple[str, ...]) -> str:
+def _strip_union(location: tuple[str, ...]) -> tuple[str, ...]:
     parts: list[str] = []
     for part in location:
         if parts and part not in _known_keys(tuple(parts)) and not part.isdigit():
             break
         parts.append(part)
-    return ".".join(parts)
+    return tuple(parts)
 
 
 def _known_keys(path: tuple[str, ...]) -> set[str]:
@@ -354,10 +379,7 @@ def _known_keys(path: tuple[str, ...]) -> set[str]:
 
 def result_settings(config: Config) -> Iterator[tuple[str, Any]]:
     """Every setting that decides results, as (dotted key, plain value)."""
-    tree = config.dump()
-    for section in ("run_uri", "compute"):
-        del tree[section]
-    yield from _flatten(tree, "")
+    yield from _flatten(config.result_tree(), "")
 
 
 def _flatten(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -1,11 +1,12 @@
 """The error tree. Every error carries one sentence, since errors cross processes by pickle.
 
 ClusterlibError
-├ ConfigError           exit 2   a setting; names its key path
-├ InputError            exit 3   a source, store or file that cannot be used
-│ └ StaleArtifactError  exit 3   what is in the run does not belong to these settings
-├ TooManyRejectsError   exit 4   more unusable images than images.max_reject_fraction
-└ ClusteringError       exit 5   these embeddings cannot be clustered as asked
+├ ConfigError               exit 2   a setting; names its key path
+├ InputError                exit 3   a source, store or file that cannot be used
+│ ├ StaleArtifactError      exit 3   what is in the run belongs to other settings
+│ └ TransientStorageError   exit 3   a store kept failing, also after retries
+├ TooManyRejectsError       exit 4   more unusable images than images.max_reject_fraction
+└ ClusteringError           exit 5   these embeddings cannot be clustered as asked
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ class InputError(ClusterlibError):
 
 class StaleArtifactError(InputError):
     """An artifact in the run was made with other settings; nothing is overwritten."""
+
+
+class TransientStorageError(InputError):
+    """A store did not answer properly, also after retries; says nothing about the file."""
 
 
 class TooManyRejectsError(ClusterlibError):

@@ -17,16 +17,12 @@ from typing import IO, Any, TypeVar
 
 import fsspec
 
-from clusterlib.errors import InputError
+from clusterlib.errors import InputError, TransientStorageError
 
 T = TypeVar("T")
 
 _ATTEMPTS = 4
 _FIRST_PAUSE_S = 0.5
-
-
-class TransientStorageError(Exception):
-    """A store did not answer properly, also after retries: says nothing about the file."""
 
 
 class TooManyBytesError(Exception):
@@ -87,8 +83,6 @@ def list_files(uri: str) -> Iterator[FileInfo]:
         raise InputError(f"{uri}: no such bucket or prefix; check catalog.source") from None
     except PermissionError as error:
         raise InputError(f"{uri}: access refused ({_first_line(error)})") from None
-    except TransientStorageError as error:
-        raise InputError(f"{uri}: {error}") from None
     root = path.rstrip("/") + "/"
     for name in sorted(found):
         relative = name.removeprefix(root)
@@ -183,9 +177,8 @@ def _open_store(uri: str) -> tuple[Any, str]:
     try:
         if is_local(uri):
             return fsspec.filesystem("file"), absolute(uri)
-        fs, path = fsspec.core.url_to_fs(uri)
-        # Listings of a long job must not be remembered.
-        fs.use_listings_cache = False
+        # Listings must not be remembered: other processes write to the same folders.
+        fs, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
         return fs, path
     except (ValueError, ImportError) as error:
         raise InputError(
@@ -203,8 +196,10 @@ def _with_retries(call: Callable[[], T], uri: str) -> T:
             raise
         except Exception as error:  # noqa: BLE001 - stores raise their own client libraries' types
             if is_local(uri) or attempt == _ATTEMPTS:
+                # A signed URL's query is a secret.
+                place = uri.partition("?")[0]
                 raise TransientStorageError(
-                    f"{type(error).__name__}: {_first_line(error)}"
+                    f"{place}: {type(error).__name__}: {_first_line(error)}"
                 ) from error
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
             pause *= 2

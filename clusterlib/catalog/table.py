@@ -37,7 +37,7 @@ def read_table(config: CatalogConfig) -> Iterator[SourceBatch]:
         raise InputError(f"{source}: no such table; check catalog.source") from None
     except PermissionError:
         raise InputError(f"{source}: access refused") from None
-    except (pa.ArrowException, storage.TransientStorageError) as error:
+    except pa.ArrowException as error:
         line = (str(error).splitlines() or [""])[0]
         raise InputError(f"{source}: cannot be read as a table: {line}") from None
 

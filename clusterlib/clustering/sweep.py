@@ -66,7 +66,7 @@ def sweep(
 
 
 def choose_k(scores: Sequence[KScore]) -> Choice:
-    """The smallest k whose silhouette reaches 90 % of the sweep's best.
+    """The smallest k whose silhouette reaches 90 % of the sweep's best, or a plain "no clear k".
 
     In a whitened space the silhouette rises and then saturates, so its maximum overshoots; the
     start of the plateau agreed better with true labels on the sets it was tried on.
@@ -76,7 +76,10 @@ def choose_k(scores: Sequence[KScore]) -> Choice:
     """
     if not scores:
         raise ValueError("choose_k needs at least one score, got 0")
-    defined = [(score.k, score.silhouette) for score in scores if score.silhouette is not None]
+    # Sorted: a fit may end with fewer clusters than a fit that was asked for fewer.
+    defined = sorted(
+        (score.k, score.silhouette) for score in scores if score.silhouette is not None
+    )
     if not defined:
         k = scores[0].k
         return Choice(k, f"k={k} is all that so few images allow")
@@ -87,11 +90,15 @@ def choose_k(scores: Sequence[KScore]) -> Choice:
             f"no clear k: the silhouette is nowhere above 0 (best {best:.3f} at k={best_k}); the "
             f"smallest k of the sweep was taken",
         )
-    for k, value in defined:
-        if value >= PLATEAU * best:
-            return Choice(
-                k,
-                f"k={k} is the smallest of the sweep whose silhouette ({value:.3f}) reaches "
-                f"{PLATEAU:.0%} of the best ({best:.3f} at k={best_k})",
-            )
-    raise AssertionError("the best score reaches its own plateau")
+    k, value = next((k, value) for k, value in defined if value >= PLATEAU * best)
+    if k == defined[-1][0] and len(defined) > 1:
+        return Choice(
+            k,
+            f"no clear k: the silhouette still rises at k={k} ({value:.3f}), the largest of the "
+            "sweep, which was taken; raise clustering.k_max, or set clustering.k",
+        )
+    return Choice(
+        k,
+        f"k={k} is the smallest of the sweep whose silhouette ({value:.3f}) reaches "
+        f"{PLATEAU:.0%} of the best ({best:.3f} at k={best_k})",
+    )

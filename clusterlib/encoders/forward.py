@@ -25,7 +25,7 @@ class TorchEncoder:
         spec: Normalisation and precision.
         device: `cpu` or `cuda`.
         batch_size: Images in one forward pass.
-        channels_last: Memory format that convolutions run best in.
+        memory_format: What the network runs best in; channels last for convolutions.
 
     Raises:
         ConfigError: `device` is not there.

@@ -6,6 +6,7 @@ CLIP image towers, ViT, DINOv2 and any other backbone that returns a pooled or p
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from clusterlib.images.decode import Geometry, Interpolation
 PREFIX = "hf:"
 # What each family's own users take as the image embedding; others: pooler, else mean.
 _USUAL_POOLING = {"clip": "projection", "vit": "cls", "dinov2": "cls", "siglip": "pooler"}
+_SINGLE_TOKENS = ("cls_token", "class_token", "class_embedding", "distillation_token")
 _PIL_FILTERS: dict[int, Interpolation] = {
     0: "nearest",
     1: "lanczos",
@@ -52,8 +54,8 @@ def describe(model: str, *, pooling: str, precision: str) -> EncoderSpec:
         pooling=pooling,
         precision=precision,
         geometry=_geometry(processor, name),
-        mean=_triple(processor.image_mean),
-        std=_triple(processor.image_std),
+        mean=_triple(processor.image_mean if processor.do_normalize else (0, 0, 0)),
+        std=_triple(processor.image_std if processor.do_normalize else (1, 1, 1)),
     )
 
 
@@ -61,9 +63,11 @@ def load(spec: EncoderSpec, *, device: str, batch_size: int) -> TorchEncoder:
     """The encoder with its weights, safetensors only.
 
     Raises:
-        InputError: the weights are missing or not safetensors.
+        InputError: the weights are missing, incomplete or not safetensors.
+        ConfigError: the network takes no images, or has no such pooling.
     """
-    from transformers import AutoModel, CLIPVisionModelWithProjection
+    from safetensors import SafetensorError
+    from transformers import AutoModel, CLIPVisionModel, CLIPVisionModelWithProjection
 
     name, revision = _parse(spec.model)
     config, _ = _load_description(name, revision)
@@ -74,14 +78,28 @@ def load(spec: EncoderSpec, *, device: str, batch_size: int) -> TorchEncoder:
         "trust_remote_code": False,
         "dtype": getattr(torch, spec.precision),
     }
+    kind = AutoModel
+    if family == "clip":
+        # The tower with a projection returns no pooler output.
+        is_projected = spec.pooling == "projection"
+        kind = CLIPVisionModelWithProjection if is_projected else CLIPVisionModel
     try:
-        if family == "clip":
-            network = CLIPVisionModelWithProjection.from_pretrained(name, **options)
-        else:
-            network = AutoModel.from_pretrained(name, **options)
-            network = getattr(network, "vision_model", network)
-    except (OSError, ValueError) as error:
+        network, loaded = kind.from_pretrained(name, output_loading_info=True, **options)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{spec.model}: weights cannot be loaded: {_first_line(error)}") from None
+    # transformers fills what is missing with random numbers; many ViT checkpoints lack a pooler.
+    missing = [k for k in loaded["missing_keys"] if "pooler" not in k or spec.pooling == "pooler"]
+    if missing:
+        raise InputError(
+            f"{spec.model}: the weights lack {len(missing)} tensors that encoder.pooling="
+            f"'{spec.pooling}' needs, such as {min(missing)}; choose another pooling or model"
+        )
+    if family != "clip":
+        network = getattr(network, "vision_model", network)  # of a model with a text tower
+    if getattr(network, "main_input_name", "pixel_values") != "pixel_values":
+        raise ConfigError(f"encoder.model: {name} is no image model: it takes no pixels")
+    if spec.pooling == "cls" and _prefix_tokens(network) == 0:
+        raise ConfigError(f"encoder.pooling: {name} has no class token; choose 'mean' or 'pooler'")
     is_convolutional = any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
     return TorchEncoder(
         network,
@@ -107,8 +125,14 @@ def _mean(network: Any, batch: torch.Tensor) -> torch.Tensor:
     hidden: torch.Tensor = network(pixel_values=batch).last_hidden_state
     if hidden.ndim == 4:  # NCHW feature map of a convolutional network
         return hidden.mean(dim=(2, 3))
-    first_patch = 1 + int(getattr(network.config, "num_register_tokens", 0) or 0)
-    return hidden[:, first_patch:].mean(dim=1)
+    return hidden[:, _prefix_tokens(network) :].mean(dim=1)
+
+
+def _prefix_tokens(network: Any) -> int:
+    """How many tokens come before the patches: class, distillation, registers."""
+    names = [name.rpartition(".")[2] for name, _ in network.named_parameters()]
+    single = sum(name in _SINGLE_TOKENS for name in names)
+    return single + int(getattr(network.config, "num_register_tokens", 0) or 0)
 
 
 def _pooler(network: Any, batch: torch.Tensor) -> torch.Tensor:
@@ -121,7 +145,11 @@ _POOLINGS = {"projection": _projection, "cls": _cls, "mean": _mean, "pooler": _p
 
 
 def _parse(model: str) -> tuple[str, str | None]:
-    name, _, revision = model.removeprefix(PREFIX).partition("@")
+    text = model.removeprefix(PREFIX)
+    folder = os.path.expanduser(text)
+    if text and os.path.isdir(folder):
+        return folder, None  # whose own name may hold an @
+    name, _, revision = text.partition("@")
     if not name:
         raise ConfigError("encoder.model: 'hf:' needs a model id or folder, hf:<id>[@revision]")
     return name, revision or None
@@ -130,14 +158,14 @@ def _parse(model: str) -> tuple[str, str | None]:
 def _load_description(name: str, revision: str | None) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoImageProcessor
 
-    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
+    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
         raise ConfigError(f"encoder.model: {name}: no such folder")
     try:
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
         processor = AutoImageProcessor.from_pretrained(
             name, revision=revision, trust_remote_code=False
         )
-    except ValueError as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # as JSON of another shape
         raise ConfigError(
             f"encoder.model: {name} is no image model: {_first_line(error)}"
         ) from None
@@ -177,7 +205,7 @@ def _triple(values: Any) -> tuple[float, float, float]:
 
 def _folder_hash(name: str) -> str:
     digest = hashlib.sha256()
-    for path in sorted(Path(name).expanduser().glob("*")):
+    for path in sorted(Path(name).glob("*")):
         if path.suffix in (".json", ".safetensors"):
             digest.update(path.name.encode())
             with path.open("rb") as handle:

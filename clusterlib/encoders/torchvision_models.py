@@ -43,6 +43,8 @@ def load(spec: EncoderSpec, *, device: str, batch_size: int) -> TorchEncoder:
     Raises:
         InputError: the published weights cannot be downloaded, or the file does not fit.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
     from torchvision import models
 
     name, weights = _parse(spec.model)
@@ -50,11 +52,9 @@ def load(spec: EncoderSpec, *, device: str, batch_size: int) -> TorchEncoder:
         if weights is None:
             network = models.get_model(name, weights=_PUBLISHED[name])
         else:
-            from safetensors.torch import load_file
-
             network = models.get_model(name, weights=None)
             network.load_state_dict(load_file(weights))
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(
             f"{spec.model}: weights cannot be loaded: {reason}; without internet, name a file: "

@@ -6,18 +6,18 @@ H, W: height and width in pixels. Arrays are uint8, channels last, RGB in sRGB v
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 from clusterlib.images.codes import Rejection
 
-FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000", "MPO")
+# Pillow opens MPO through its JPEG entry and knows no format of that name.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000")
 MAX_ASPECT = 1000
 THUMBNAIL_SIZE = 64
 
@@ -31,14 +31,28 @@ _FILTERS = {
     "hamming": Image.Resampling.HAMMING,
 }
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
-_TEXT_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<error", b"{", b"[", b"version https")
-# PDF, PostScript, PSD, DDS, BLP, JPEG XL (two), ICO, CUR, QOI, PPM, PGM
+_ALPHA = ("RGBA", "LA", "PA", "RGBa")
+_MODES = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", *_ALPHA, *_SIXTEEN_BIT)
+_TEXT_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<error", b"{", b"[", b"<!--")
+_SVG_STARTS = (b"<svg", b"<?xml", b"<!doctype svg", b"<!--")
+# PDF, PostScript (plain, in a DOS file), PSD, DDS, BLP, JPEG XL (two), ICO, CUR, QOI, PPM, PGM
 _OTHER_IMAGE_STARTS = (
-    *(b"%PDF", b"%!PS", b"8BPS", b"DDS ", b"BLP", b"\xff\x0a", b"\x00\x00\x00\x0cJXL"),
+    *(
+        b"%PDF",
+        b"%!PS",
+        b"\xc5\xd0\xd3\xc6",
+        b"8BPS",
+        b"DDS ",
+        b"BLP",
+        b"\xff\x0a",
+        b"\x00\x00\x00\x0cJXL",
+    ),
     *(b"\x00\x00\x01\x00", b"\x00\x00\x02\x00", b"qoif", b"P6", b"P5"),
 )
+# What a whole file of a format starts with and must contain.
+_STARTS_ENDS = ((b"\x89PNG\r\n\x1a\n", b"IEND"), (b"\xff\xd8\xff", b"\xff\xd9"))
 # Pillow's own words for an end of file in the middle of the picture.
-_TRUNCATED = ("truncated", "not enough image data", "image file is truncated", "unexpected end")
+_TRUNCATED = ("truncated", "not enough image data", "unexpected end")
 
 
 @dataclass(frozen=True)
@@ -90,11 +104,12 @@ def decode(data: bytes, *, geometry: Geometry, limits: Limits) -> DecodedImage |
         return opened
     image, n_frames = opened
     try:
-        width, height = _upright_size(image)
+        size = image.size  # a JPEG's changes when it is decoded smaller
         upright = _to_rgb(image, target=geometry.output)
         if isinstance(upright, Rejection):
             return upright
-        fitted = fit(upright, geometry)
+        fitted = _in_srgb(fit(upright, geometry), profile=image.info.get("icc_profile"))
+        width, height = size[::-1] if _is_turned(image) else size
     except Exception as error:  # noqa: BLE001 - decoders raise anything; a row must not stop a job
         return _rejection_of(error)
     return DecodedImage(np.asarray(fitted, dtype=np.uint8), width, height, n_frames)
@@ -110,6 +125,7 @@ def thumbnail_webp(data: bytes, *, size: int, limits: Limits, quality: int = 80)
         if isinstance(image, Rejection):
             return None
         image.thumbnail((size, size), Image.Resampling.LANCZOS)
+        image = _in_srgb(image, profile=opened[0].info.get("icc_profile"))
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", quality=quality)
     except Exception:  # noqa: BLE001 - see decode
@@ -155,9 +171,7 @@ def _open(data: bytes, limits: Limits) -> tuple[Image.Image, int] | Rejection:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        if _is_other_image(data):
-            return Rejection("unsupported_format")
-        return Rejection("undecodable")
+        return _unidentified(data)
     except Exception as error:  # noqa: BLE001 - see decode
         return _rejection_of(error)
     width, height = image.size
@@ -168,6 +182,9 @@ def _open(data: bytes, limits: Limits) -> tuple[Image.Image, int] | Rejection:
     if max(width, height) > MAX_ASPECT * min(width, height):
         return Rejection("aspect", f"{width}x{height} pixels")
     try:
+        if image.format == "PNG":
+            # Pillow skips the checksums of the pixel data unless asked, and then cannot go on.
+            Image.open(io.BytesIO(data), formats=("PNG",)).verify()
         return image, int(getattr(image, "n_frames", 1))
     except Exception as error:  # noqa: BLE001 - see decode
         return _rejection_of(error)
@@ -177,18 +194,32 @@ def _to_rgb(image: Image.Image, *, target: tuple[int, int]) -> Image.Image | Rej
     """Upright RGB on white, decoded no larger than about twice `target` where the format allows."""
     if image.format == "JPEG":
         image.draft("RGB", (2 * target[1], 2 * target[0]))
-    if image.mode == "F":
-        return Rejection("unsupported_mode", "floating-point pixels")
+    if image.mode not in _MODES:
+        return Rejection("unsupported_mode", f"pixels of mode {image.mode}")
     image.load()
     image = _transposed(image)
-    if image.mode in _SIXTEEN_BIT or image.mode == "I":
-        values = np.asarray(image).astype(np.int64)
-        image = Image.fromarray(np.clip(values // 257, 0, 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    if image.mode in _SIXTEEN_BIT:
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode in _ALPHA or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(white, layer).convert("RGB")
     return image.convert("RGB")
+
+
+def _in_srgb(image: Image.Image, *, profile: bytes | None) -> Image.Image:
+    """`image` in sRGB values, if its embedded colour profile is for RGB and readable."""
+    transform = _srgb_transform(profile) if profile else None
+    return image if transform is None else transform.apply(image)
+
+
+@lru_cache(maxsize=32)
+def _srgb_transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
+    try:
+        source, target = io.BytesIO(profile), ImageCms.createProfile("sRGB")
+        return ImageCms.buildTransform(source, target, "RGB", "RGB")
+    except Exception:  # noqa: BLE001 - a broken profile says nothing about the pixels
+        return None
 
 
 def _transposed(image: Image.Image) -> Image.Image:
@@ -198,13 +229,12 @@ def _transposed(image: Image.Image) -> Image.Image:
         return image
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    width, height = image.size
+def _is_turned(image: Image.Image) -> bool:
+    """Whether EXIF swaps the sides. Only of a loaded image: for some formats this loads it."""
     try:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        return image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     except Exception:  # noqa: BLE001 - as in _transposed
-        turned = False
-    return (height, width) if turned else (width, height)
+        return False
 
 
 def _rejection_of(error: Exception) -> Rejection:
@@ -216,27 +246,33 @@ def _rejection_of(error: Exception) -> Rejection:
         return Rejection("bomb", name)
     if isinstance(error, EOFError) or any(words in text for words in _TRUNCATED):
         return Rejection("truncated", name)
-    if isinstance(error, (SyntaxError, zlib.error, struct.error, ValueError, KeyError, TypeError)):
-        return Rejection("corrupt", name)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and "broken data stream" not in text:
         return Rejection("undecodable", name)
     return Rejection("corrupt", name)
 
 
 def _looks_like_text(data: bytes) -> bool:
     head = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if head.startswith((b"<svg", b"<?xml")) and b"<svg" in data[:4096].lower():
+    if head.startswith(_SVG_STARTS) and b"<svg" in data[:4096].lower():
         return False  # an image, though of a format that is not decoded
     return head.startswith(_TEXT_STARTS)
 
 
-def _is_other_image(data: bytes) -> bool:
-    head = data[:32]
-    return (
+def _unidentified(data: bytes) -> Rejection:
+    """Why Pillow finds no format that it may open."""
+    head = data[:256]
+    if (
         head.startswith(_OTHER_IMAGE_STARTS)
         or head[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1", b"ftyphevc")
         or b"<svg" in data[:4096].lower()
-    )
+    ):
+        return Rejection("unsupported_format")
+    for start, end in _STARTS_ENDS:
+        if head.startswith(start):
+            return Rejection("corrupt" if end in data else "truncated", "unreadable header")
+    if len(head) > 1 and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+        return Rejection("not_image", "text, not pixels")
+    return Rejection("undecodable")
 
 
 # Pillow must refuse what is cut short, whatever other code in the process has set.

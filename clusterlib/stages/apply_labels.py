@@ -79,7 +79,7 @@ def _read_sheet(names: str) -> bytes:
         return storage.read_bytes(storage.absolute(names))
     except FileNotFoundError:
         raise InputError(f"names: {names}: no such file") from None
-    except (OSError, storage.TransientStorageError, storage.NotRegularFileError) as error:
+    except (OSError, storage.NotRegularFileError) as error:
         raise InputError(f"names: {names} cannot be read: {error}") from None
 
 

@@ -273,9 +273,9 @@ def _clusters_table(
             entry = {name: row[name] for name in ("row_id", "image_id", "uri")}
             picked[kind][row["cluster_id"]].append(entry)
     majority: dict[int, tuple[str | None, int]] = {}
-    for (cluster, label), count in sorted(labels.items()):
+    for (cluster, name), count in sorted(labels.items()):
         if count > majority.get(cluster, (None, 0))[1]:
-            majority[cluster] = (label, count)
+            majority[cluster] = (name, count)
     rows = []
     for cluster in range(k):
         values = dict(zip(_SUMS, sums[:, cluster], strict=True))

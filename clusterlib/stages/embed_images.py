@@ -90,6 +90,8 @@ def _embed_missing(
     placement = place(session.config.compute.embed, ray.cluster_resources())
     facts["placement"] = str(placement)
     progress.note(str(placement))
+    if placement.device == "cpu" and session.config.encoder.precision == "float16":
+        session.screen.say("note: float16 is slow on a CPU; encoder.precision=bfloat16 is not")
     progress.begin()
     plan = _plan(session, spec, catalog_rows=table.state.rows, run_id=run_id)
     for attempt in range(MAX_PASSES):
@@ -213,6 +215,7 @@ def _report_counts(
         quarantined=rejected,
         quarantined_by_code=dict(sorted(codes.items())),
         newly_done=new,
+        images_per_second=round(progress.rate, 1),
         sampled=table.count("sample"),
         conserved=embedded + rejected == table.state.rows and table.is_complete,
     )

@@ -22,6 +22,7 @@ from clusterlib.catalog.frozen import read_rows
 from clusterlib.clustering.picks import row_hash
 from clusterlib.encoders.select import load_encoder
 from clusterlib.encoders.spec import EncoderSpec
+from clusterlib.errors import TransientStorageError
 from clusterlib.images.codes import Rejection
 from clusterlib.images.decode import (
     THUMBNAIL_SIZE,
@@ -129,7 +130,7 @@ def fetch(uri: str | None, *, max_bytes: int, size_bytes: int | None) -> bytes |
         return Rejection("not_regular")
     except ValueError:  # for example a NUL byte in a path
         return Rejection("gone", "not a valid path")
-    except (storage.TransientStorageError, OSError):
+    except (TransientStorageError, OSError):
         return None
 
 

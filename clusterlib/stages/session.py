@@ -92,11 +92,13 @@ class Session:
 
     def catalog_settings(self) -> dict[str, Any]:
         """The settings that decide the catalogue."""
-        return {f"catalog.{key}": value for key, value in self.config.dump()["catalog"].items()}
+        return {
+            f"catalog.{key}": value for key, value in self.config.result_tree()["catalog"].items()
+        }
 
     def embed_settings(self, catalog: CatalogInfo) -> dict[str, Any]:
         """The settings that decide the embeddings, so far as the configuration alone tells them."""
-        tree = self.config.dump()
+        tree = self.config.result_tree()
         return {
             "catalog.digest": catalog.digest,
             "rows": catalog.rows,
@@ -137,7 +139,7 @@ class Session:
 
     def fit_settings(self, run_id: str) -> dict[str, Any]:
         """The settings that decide the fit."""
-        tree = self.config.dump()
+        tree = self.config.result_tree()
         clustering = {f"clustering.{key}": value for key, value in tree["clustering"].items()}
         return {"run_id": run_id, "seed": self.config.seed, **clustering}
 
@@ -174,9 +176,7 @@ def open_session(config: Config) -> Session:
     run = Run(storage.absolute(uri))
     try:
         storage.write_bytes(run.config, dump_yaml(config).encode())
-    except (PermissionError, FileNotFoundError, OSError) as error:
-        raise InputError(f"run_uri: {uri} cannot be written: {error}") from None
-    except storage.TransientStorageError as error:
+    except OSError as error:
         raise InputError(f"run_uri: {uri} cannot be written: {error}") from None
     record: dict[str, Any] = {}
     with contextlib.suppress(FileNotFoundError, ValueError):

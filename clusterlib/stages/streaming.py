@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,12 +12,15 @@ from typing import Any
 
 import ray
 
+from clusterlib import errors
 from clusterlib.tables.committed import CommittedTable
 from clusterlib.tables.protocol import Proposal, Ranges
 
 COMMIT_PROPOSALS = 64
 # Ray's own default retries a task or actor that crashes its process for ever.
 MAX_RETRIES = 3
+# An error of ours as the last line of a remote traceback: class and sentence.
+_OUR_ERROR = re.compile(r"clusterlib\.errors\.(\w+): (.*)")
 
 
 def run_tasks(function: Callable[..., Any], count: int, **kwargs: Any) -> Any:
@@ -41,8 +46,20 @@ def map_batches(dataset: Any, function: Any, **options: Any) -> Any:
 
 
 def batches(dataset: Any) -> Iterator[dict[str, Any]]:
-    """The dataset's batches as they come, one a block."""
-    yield from dataset.iter_batches(batch_size=None)
+    """The dataset's batches as they come, one a block.
+
+    Raises:
+        ClusterlibError: what a worker raised, without Ray's account of how it travelled.
+    """
+    try:
+        yield from dataset.iter_batches(batch_size=None)
+    except ray.exceptions.RayError as error:
+        # The failed execution holds its actors, and their GPUs, until it is collected.
+        gc.collect()
+        ours = _OUR_ERROR.search(str(error))
+        if ours is None:
+            raise
+        raise getattr(errors, ours[1])(ours[2]) from None
 
 
 def commit_stream(

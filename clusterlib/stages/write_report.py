@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
@@ -26,6 +27,7 @@ from clusterlib.stages.streaming import batches, run_tasks
 from clusterlib.tables.committed import CommittedTable, read_parquet
 
 REJECTED_EXAMPLES = 50
+FETCH_THREADS = 8
 
 
 def write_report(session: Session) -> None:
@@ -89,13 +91,13 @@ def _write_sheet(
     limits: Limits,
 ) -> dict[str, list[int]]:
     cluster_id, uris = picks[int(batch["id"][0])]
-    thumbnails = []
-    for uri in uris:
+
+    def thumbnail(uri: str) -> bytes | None:
         data = fetch(uri, max_bytes=max_bytes, size_bytes=None)
-        if isinstance(data, bytes):
-            thumbnails.append(thumbnail_webp(data, size=size, limits=limits))
-        else:
-            thumbnails.append(None)
+        return thumbnail_webp(data, size=size, limits=limits) if isinstance(data, bytes) else None
+
+    with ThreadPoolExecutor(FETCH_THREADS) as pool:
+        thumbnails = list(pool.map(thumbnail, uris))
     name = f"cluster_{cluster_id:05d}.webp"
     storage.write_bytes(storage.join(folder, name), sheet_webp(thumbnails, size=size))
     return {"cluster_id": [cluster_id]}

@@ -1,0 +1,48 @@
+"""Agreement from a contingency table equals agreement from labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from clusterlib.clustering.agreement import agreement
+
+tables = st.tuples(st.integers(1, 6), st.integers(1, 6)).flatmap(
+    lambda shape: arrays(np.int64, shape, elements=st.integers(0, 30))
+)
+
+
+@given(tables.filter(lambda table: table.sum() > 0))
+@settings(max_examples=150, deadline=None)
+def test_scores_equal_those_of_the_labels(counts: np.ndarray) -> None:
+    cells = np.indices(counts.shape).reshape(2, -1)
+    clusters, labels = np.repeat(cells, counts.ravel(), axis=1)
+    result = agreement(counts)
+    assert result.nmi == pytest.approx(normalized_mutual_info_score(labels, clusters), abs=1e-9)
+    assert result.ari == pytest.approx(adjusted_rand_score(labels, clusters), abs=1e-9)
+    most = sum(np.bincount(labels[clusters == c]).max() for c in set(clusters))
+    assert result.purity == pytest.approx(most / len(labels))
+    assert result.rows == len(labels)
+
+
+def test_perfect_and_absent_agreement() -> None:
+    perfect = agreement(np.diag([5, 6, 7]))
+    assert (perfect.nmi, perfect.ari, perfect.purity) == pytest.approx((1, 1, 1))
+    absent = agreement(np.full((3, 3), 10))
+    assert absent.nmi == pytest.approx(0, abs=1e-12)
+    assert absent.ari < 0
+    assert absent.purity == pytest.approx(1 / 3)
+
+
+def test_large_tables_do_not_overflow() -> None:
+    counts = np.diag([2**33, 2**33]).astype(np.int64)
+    assert agreement(counts).ari == pytest.approx(1)
+
+
+def test_no_rows_have_no_agreement() -> None:
+    with pytest.raises(ValueError, match="at least one labelled row"):
+        agreement(np.zeros((2, 3), dtype=np.int64))

@@ -1,0 +1,72 @@
+"""Picks merge, and hashes are uniform."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clusterlib.clustering.picks import row_hash, top_per_cluster
+
+# Few values, so that ties are common.
+rows = st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.5, 1.0])), max_size=40)
+
+
+def arrays(pairs: list[tuple[int, float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ids = np.array([pair[0] for pair in pairs], dtype=np.int32)
+    values = np.array([pair[1] for pair in pairs], dtype=np.float64)
+    return ids, values, np.arange(len(pairs), dtype=np.int64)[::-1] * 7
+
+
+@given(rows, st.integers(1, 5))
+def test_the_lowest_of_each_cluster_are_chosen(pairs: list[tuple[int, float]], limit: int) -> None:
+    ids, values, row_ids = arrays(pairs)
+    expected = []
+    for cluster in sorted(set(ids.tolist())):
+        own = np.flatnonzero(ids == cluster)
+        expected += sorted(own, key=lambda i: (values[i], row_ids[i]))[:limit]
+    assert top_per_cluster(ids, values, row_ids, limit=limit).tolist() == expected
+
+
+@given(rows, st.integers(1, 4), st.integers(1, 5), st.randoms())
+@settings(deadline=None)
+def test_the_top_of_parts_is_the_top_of_the_whole(
+    pairs: list[tuple[int, float]], limit: int, parts: int, random: object
+) -> None:
+    ids, values, row_ids = arrays(pairs)
+    whole = top_per_cluster(ids, values, row_ids, limit=limit)
+    part_of = np.array([random.randrange(parts) for _ in pairs], dtype=int)  # type: ignore[attr-defined]
+    kept = np.concatenate(
+        [
+            members[top_per_cluster(ids[members], values[members], row_ids[members], limit=limit)]
+            for members in (np.flatnonzero(part_of == part) for part in range(parts))
+        ]
+    )
+    merged = kept[top_per_cluster(ids[kept], values[kept], row_ids[kept], limit=limit)]
+    np.testing.assert_array_equal(merged, whole)
+
+
+def test_hashes_are_uniform_and_reproducible() -> None:
+    ids = np.arange(200_000, dtype=np.int64)
+    hashes = row_hash(ids, seed=1)
+    assert (hashes.min() >= 0, hashes.max() < 1) == (True, True)
+    assert len(np.unique(hashes)) == len(ids)
+    counts, _ = np.histogram(hashes, bins=100, range=(0, 1))
+    # Pearson's statistic has mean 99 and standard deviation 14.
+    assert ((counts - 2000) ** 2 / 2000).sum() < 180
+    assert abs(np.corrcoef(hashes[1:], hashes[:-1])[0, 1]) < 0.01
+    np.testing.assert_array_equal(row_hash(ids[5:9], seed=1), hashes[5:9])
+
+
+def test_seeds_give_independent_samples() -> None:
+    ids = np.arange(50_000, dtype=np.int64)
+    first, second = row_hash(ids, seed=0), row_hash(ids, seed=1)
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.02
+    # Not the same numbers for other rows either, as a plain sum of id and seed would give.
+    assert len(np.intersect1d(first, second)) == 0
+
+
+def test_a_hash_never_changes() -> None:
+    # The sample of a stored run depends on these.
+    stored = [0.4586484713125917, 0.38860209574105653, 0.4393127789897583]
+    assert row_hash(np.array([0, 1, 2**40]), seed=0).tolist() == stored

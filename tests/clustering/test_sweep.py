@@ -1,0 +1,105 @@
+"""The sweep covers its range, and the choice of k says why."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clusterlib.clustering.sweep import KScore, choose_k, k_grid, sweep
+
+
+def scores(**silhouettes: float | None) -> list[KScore]:
+    return [
+        KScore(int(name[1:]), inertia=1.0, silhouette=value, smallest=1, largest=9)
+        for name, value in silhouettes.items()
+    ]
+
+
+def test_the_grid_has_equal_ratios_and_both_ends() -> None:
+    assert k_grid(4, 64, count=5, rows=10_000) == [4, 8, 16, 32, 64]
+    assert k_grid(5, 5, count=9, rows=100) == [5]
+
+
+@given(
+    k_min=st.integers(2, 300),
+    more=st.integers(0, 300),
+    count=st.integers(2, 40),
+    rows=st.integers(1, 2000),
+)
+def test_the_grid_stays_in_range(k_min: int, more: int, count: int, rows: int) -> None:
+    grid = k_grid(k_min, k_min + more, count=count, rows=rows)
+    assert 1 <= len(grid) <= count
+    assert grid == sorted(set(grid))
+    top = max(1, min(k_min + more, rows // 2))
+    assert grid[0] == min(k_min, top)
+    assert grid[-1] == top
+
+
+def test_the_smallest_k_on_the_plateau_is_chosen() -> None:
+    choice = choose_k(scores(k4=0.1, k8=0.44, k16=0.46, k32=0.5, k64=0.3))
+    assert choice.k == 16
+    assert "0.460" in choice.reason
+    assert "0.500 at k=32" in choice.reason
+    assert choose_k(scores(k4=0.1, k8=0.45, k32=0.5)).k == 8
+
+
+def test_the_order_of_scores_does_not_matter() -> None:
+    assert choose_k(scores(k32=0.5, k16=0.46, k8=0.2)).k == 16
+    assert choose_k(scores(k32=-0.5, k16=-0.6)).k == 16
+
+
+@pytest.mark.parametrize("best", [0.0, -0.2])
+def test_no_clear_k_is_an_answer(best: float) -> None:
+    choice = choose_k(scores(k4=best - 0.1, k8=best))
+    assert choice.k == 4
+    assert choice.reason.startswith("no clear k")
+
+
+def test_a_silhouette_that_still_rises_at_the_end_is_no_clear_k() -> None:
+    choice = choose_k(scores(k4=0.1, k8=0.2, k16=0.3))
+    assert choice.k == 16
+    assert choice.reason.startswith("no clear k")
+    assert "raise clustering.k_max" in choice.reason
+
+
+def test_a_single_score_is_taken() -> None:
+    choice = choose_k(scores(k7=0.3))
+    assert choice.k == 7
+    assert not choice.reason.startswith("no clear k")
+
+
+def test_undefined_silhouettes_are_passed_over() -> None:
+    assert choose_k(scores(k2=None, k4=0.2)).k == 4
+    choice = choose_k(scores(k1=None))
+    assert choice.k == 1
+    assert "so few images" in choice.reason
+
+
+def test_no_score_is_no_choice() -> None:
+    with pytest.raises(ValueError, match="at least one score"):
+        choose_k([])
+
+
+def test_a_sweep_finds_the_groups_there_are() -> None:
+    rng = np.random.default_rng(0)
+    x = np.repeat(np.eye(12)[:6], 40, axis=0) + 0.05 * rng.normal(size=(240, 12))
+    z = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    seen: list[KScore] = []
+    results = sweep(z, [2, 3, 6, 12], restarts=5, iterations=10, seed=0, on_score=seen.append)
+    assert list(results) == [2, 3, 6, 12]
+    assert seen == [score for score, _ in results.values()]
+    assert choose_k(seen).k == 6
+    for score, fit in results.values():
+        assert score.k == fit.k
+        assert score.inertia == fit.inertia
+        assert (score.smallest, score.largest) == (fit.sizes_K.min(), fit.sizes_K.max())
+    inertias = [score.inertia for score in seen]
+    assert inertias == sorted(inertias, reverse=True)
+
+
+def test_identical_rows_end_in_one_cluster() -> None:
+    z = np.tile(np.array([[1, 0]], dtype=np.float32), (30, 1))
+    results = sweep(z, [2, 4], restarts=1, iterations=2, seed=0)
+    assert choose_k([score for score, _ in results.values()]).k == 1

@@ -1,0 +1,272 @@
+"""The six stages through real Ray on generated images: conservation, schemas, purity, resume."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from clusterlib.config import validate_config
+from clusterlib.errors import ConfigError, InputError, StaleArtifactError, TooManyRejectsError
+from clusterlib.stages.apply_labels import apply_labels, name_by_majority
+from clusterlib.stages.embed_images import embed_images
+from clusterlib.stages.session import Session, open_session
+from clusterlib.stages.summary import print_summary
+from clusterlib.tables import schemas
+from jobs.run_pipeline import run_pipeline
+from tests.conftest import settings
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+
+BAD_FILES = {
+    "empty.png": (b"", "empty"),
+    "page.jpg": (b"<html><body>404</body></html>", "not_image"),
+    "noise.png": (b"\x00" * 1000, "undecodable"),
+}
+
+
+def make_table(folder: Path, shapes: Path) -> Path:
+    """A table of all shapes, with three broken files and one that is gone in between."""
+    folder.mkdir()
+    lines = [["uri", "sku", "kind", "price"]]
+    for number, path in enumerate(sorted(shapes.rglob("*.png"))):
+        lines.append([str(path), f"sku-{number}", path.parent.name, str(number)])
+    for name, (content, _) in BAD_FILES.items():
+        (folder / name).write_bytes(content)
+        lines.insert(40, [name, f"bad-{name}", "", "0"])
+    lines.insert(60, ["gone.png", "bad-gone", "", "0"])
+    table = folder / "catalog.csv"
+    with table.open("w", newline="") as handle:
+        csv.writer(handle).writerows(lines)
+    return table
+
+
+def session_for(tree: dict[str, Any]) -> Session:
+    return open_session(validate_config(tree))
+
+
+def test_a_fault_of_the_user_on_a_worker_is_one_sentence(
+    tmp_path: Path, shapes_folder: Path
+) -> None:
+    session = session_for(
+        settings(shapes_folder, tmp_path / "run", compute={"embed": {"device": "cuda"}})
+    )
+    with pytest.raises(ConfigError, match=r"compute\.embed\.device: cuda is asked for") as caught:
+        run_pipeline(session)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory, shapes_folder: Path) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("pipeline")
+    return settings(
+        make_table(folder / "in", shapes_folder),
+        folder / "run",
+        catalog={"id_column": "sku", "label_column": "kind"},
+    )
+
+
+@pytest.fixture(scope="module")
+def done(ray_session: None, tree: dict[str, Any]) -> Session:
+    session = session_for(tree)
+    run_pipeline(session)
+    return session
+
+
+def fit_folder(session: Session) -> Path:
+    return Path(session.run.uri) / "fits" / session.record["stages"]["fit_clusters"]["fit_id"]
+
+
+def read(folder: Path) -> pa.Table:
+    return pa.concat_tables([pq.read_table(path) for path in sorted(folder.glob("*.parquet"))])
+
+
+def test_every_row_is_conserved(done: Session) -> None:
+    run = Path(done.run.uri)
+    embedded, rejected = read(run / "embeddings"), read(run / "quarantine")
+    ids = embedded["row_id"].to_pylist() + rejected["row_id"].to_pylist()
+    assert sorted(ids) == list(range(124))
+    assert rejected.num_rows == 4
+    manifest = read(fit_folder(done) / "manifests/parquet")
+    assert manifest["row_id"].to_pylist() == list(range(124))
+    stages = done.record["stages"]
+    assert all(
+        stages[name]["conserved"] for name in ("embed_images", "assign_clusters", "write_manifests")
+    )
+
+
+def test_bad_files_are_quarantined_with_their_codes(done: Session) -> None:
+    rows = read(Path(done.run.uri) / "quarantine").to_pylist()
+    expected = {f"bad-{name}": code for name, (_, code) in BAD_FILES.items()} | {"bad-gone": "gone"}
+    assert {row["image_id"]: row["code"] for row in rows} == expected
+    assert done.record["stages"]["embed_images"]["quarantined_by_code"]["gone"] == 1
+
+
+def test_artifacts_have_the_pinned_schemas(done: Session) -> None:
+    run, fit = Path(done.run.uri), fit_folder(done)
+    extra = pa.struct([("price", pa.string())])
+    dim = 1280
+    expected = {
+        run / "catalog": schemas.with_extra(schemas.CATALOG, extra),
+        run / "embeddings": schemas.embeddings_schema(dim, "float32"),
+        run / "sample": schemas.sample_schema(dim, "float32"),
+        run / "quarantine": schemas.QUARANTINE,
+        fit / "assignments": schemas.ASSIGNMENTS,
+        fit / "manifests/parquet": schemas.with_extra(schemas.MANIFEST, extra),
+    }
+    for folder, schema in expected.items():
+        for path in folder.glob("*.parquet"):
+            assert pq.read_schema(path).remove_metadata().equals(schema), path
+    assert pq.read_schema(fit / "clusters.parquet").equals(schemas.CLUSTERS)
+    assert pq.read_schema(fit / "model/sweep.parquet").equals(schemas.SWEEP)
+
+
+def test_embedding_files_say_what_made_them(done: Session) -> None:
+    path = next((Path(done.run.uri) / "embeddings").glob("*.parquet"))
+    footer = {k.decode(): v.decode() for k, v in pq.read_schema(path).metadata.items()}
+    assert footer["encoder"] == "efficientnet-lite0"
+    assert (footer["dim"], footer["dtype"], footer["normalized"]) == ("1280", "float32", "true")
+    assert footer["run_id"] == done.record["stages"]["embed_images"]["run_id"]
+
+
+def test_clusters_are_the_kinds(done: Session) -> None:
+    score = done.record["stages"]["assign_clusters"]["agreement"]
+    assert score["rows"] == 120
+    assert score["purity"] >= 0.95
+    clusters = pq.read_table(fit_folder(done) / "clusters.parquet").to_pylist()
+    assert {row["majority_label"] for row in clusters} == {"disc", "noise", "square", "stripes"}
+    assert sum(row["size"] for row in clusters) == 120
+    assert all(len(row["nearest"]) == 8 for row in clusters)
+
+
+def test_manifests_agree_with_one_another(done: Session) -> None:
+    folder = fit_folder(done) / "manifests"
+    manifest = read(folder / "parquet").to_pylist()
+    with_cluster = {r["image_id"]: r["cluster_id"] for r in manifest if r["rejected"] is None}
+    tasks = [
+        t
+        for p in sorted((folder / "label_studio").glob("*.json"))
+        for t in json.loads(p.read_bytes())
+    ]
+    assert {t["data"]["image_id"]: t["data"]["cluster_id"] for t in tasks} == with_cluster
+    assert all(0 <= t["predictions"][0]["score"] <= 1 for t in tasks)
+    rows = [
+        row
+        for path in sorted((folder / "csv").glob("*.csv"))
+        for row in csv.DictReader(path.open(newline=""))
+    ]
+    assert [row["image_id"] for row in rows] == [row["image_id"] for row in manifest]
+    assert rows[0]["extra.price"] == manifest[0]["extra"]["price"]
+
+
+def test_the_report_has_a_sheet_for_every_cluster(done: Session) -> None:
+    report = fit_folder(done) / "report"
+    html = (report / "index.html").read_text()
+    sheets = sorted(path.name for path in (report / "sheets").glob("*.webp"))
+    assert len(sheets) == 4
+    assert all(name in html for name in sheets)
+
+
+def test_names_reach_every_image(done: Session) -> None:
+    sheet, accuracy = name_by_majority(done)
+    apply_labels(done, names=sheet)
+    labels = read(fit_folder(done) / "labels/labels").to_pylist()
+    assert [row["row_id"] for row in labels] == list(range(124))
+    truth = {
+        row["row_id"]: row["label"] for row in read(Path(done.run.uri) / "catalog").to_pylist()
+    }
+    right = [row["label"] == truth[row["row_id"]] for row in labels if row["label"] is not None]
+    assert len(right) == 120
+    assert sum(right) / len(right) == pytest.approx(accuracy)
+    assert sum(row["label_source"] == "rejected" for row in labels) == 4
+
+
+def test_a_second_run_does_nothing_and_says_so(
+    done: Session, tree: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {p: p.stat().st_mtime_ns for p in Path(done.run.uri).rglob("*.parquet")}
+    again = session_for(tree)
+    run_pipeline(again)
+    out = capsys.readouterr().out
+    assert "nothing to do" in out
+    assert again.record["stages"]["embed_images"]["newly_done"] == 0
+    assert {p: p.stat().st_mtime_ns for p in Path(done.run.uri).rglob("*.parquet")} == before
+
+
+def test_the_summary_says_what_was_found(done: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(done)
+    out = capsys.readouterr().out
+    assert "124: 120 clustered, 4 rejected" in out
+    assert "gone: 1" in out
+    assert str(fit_folder(done) / "report/index.html") in out
+
+
+def test_other_clustering_settings_make_another_fit(done: Session, tree: dict[str, Any]) -> None:
+    other = session_for(tree | {"clustering": tree["clustering"] | {"k": 3}})
+    run_pipeline(other)
+    assert other.record["stages"]["embed_images"]["newly_done"] == 0
+    assert other.record["stages"]["fit_clusters"]["k"] == 3
+    assert fit_folder(other) != fit_folder(done)
+
+
+def test_other_encoder_settings_are_refused_by_name(done: Session, tree: dict[str, Any]) -> None:
+    changed = session_for(tree | {"encoder": {"precision": "float32"}})
+    with pytest.raises(StaleArtifactError, match=r"encoder\.precision: the run has 'bfloat16'"):
+        embed_images(changed)
+
+
+def test_another_source_is_refused_by_name(
+    done: Session, tree: dict[str, Any], shapes_folder: Path
+) -> None:
+    changed = session_for(tree | {"catalog": {"source": str(shapes_folder)}})
+    with pytest.raises(StaleArtifactError, match=r"catalog\.source"):
+        run_pipeline(changed)
+
+
+def test_another_runs_names_are_refused(done: Session, tmp_path: Path) -> None:
+    sheet = (fit_folder(done) / "manifests/cluster_names.csv").read_text()
+    run_id = done.record["stages"]["embed_images"]["run_id"]
+    foreign = tmp_path / "names.csv"
+    foreign.write_text(sheet.replace(run_id, "0" * 12))
+    with pytest.raises(InputError, match="made for run 000000000000"):
+        apply_labels(done, names=str(foreign))
+
+
+def test_too_many_rejects_stop_the_job_after_committing(tmp_path: Path) -> None:
+    images = tmp_path / "in"
+    images.mkdir()
+    for number in range(20):
+        (images / f"{number}.png").write_bytes(b"")
+    session = session_for(settings(images, tmp_path / "run"))
+    with pytest.raises(TooManyRejectsError, match=r"20 of 20 images are unusable \(empty 20\)"):
+        run_pipeline(session)
+    assert session.record["stages"]["embed_images"]["quarantined"] == 20
+
+
+def test_stages_out_of_order_say_what_to_run_first(tmp_path: Path, shapes_folder: Path) -> None:
+    from clusterlib.stages.fit_clusters import fit_clusters
+
+    session = session_for(settings(shapes_folder, tmp_path / "run"))
+    with pytest.raises(InputError, match="run jobs.build_catalog first"):
+        fit_clusters(session)
+
+
+def test_logical_gpus_are_reserved(tmp_path: Path, shapes_folder: Path) -> None:
+    tree = settings(
+        shapes_folder,
+        tmp_path / "run",
+        compute={"embed": {"gpus_per_actor": 0.5, "actors": {"max": 2}}},
+    )
+    session = session_for(tree)
+    from clusterlib.stages.build_catalog import build_catalog
+
+    build_catalog(session)
+    embed_images(session)
+    facts = session.record["stages"]["embed_images"]
+    assert facts["placement"] == "1-2 encoder actors on cpu with 0.5 GPU each"
+    assert facts["embedded"] == 120

@@ -97,7 +97,9 @@ class ClusteringConfig(_Section):
     k_min: Annotated[int, Field(ge=2)] = Field(4, description="Smallest k of the sweep.")
     k_max: Annotated[int, Field(ge=2)] = Field(64, description="Largest k of the sweep.")
     k_count: Positive = Field(10, description="How many values of k the sweep tries.")
-    pca_dim: Positive = Field(64, description="Dimensions kept by PCA before k-means.")
+    # 24 to 32 whitened dimensions were within .04 AMI of the best space on a set of digits and a set
+    # of drawings and photos; 64 gained .03 on the first and lost .09 on the second.
+    pca_dim: Positive = Field(32, description="Dimensions kept by PCA before k-means.")
     scaling: Literal["whitened", "centered"] = Field(
         "whitened",
         description="whitened gives every kept dimension the same variance; centered does not.",

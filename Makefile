@@ -8,16 +8,20 @@ FAISS  ?= cpu
 .DELETE_ON_ERROR:
 
 # Installed again only when pyproject.toml or constraints.txt change.
-$(VENV)/.installed: pyproject.toml constraints.txt
+INSTALLED := $(VENV)/.installed-$(FAISS)
+
+$(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	rm -f $(VENV)/.installed-*
+	$(BIN)/python -m pip uninstall --quiet --yes faiss-cpu faiss-gpu-cu12 2> /dev/null
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(FAISS)]"
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(FAISS),s3,dev]"
 	touch $@
 
-demo: $(VENV)/.installed
+demo: $(INSTALLED)
 	$(BIN)/python -m jobs.run_demo --config configs/demo.yaml
 
 test: $(VENV)/.installed-dev
@@ -31,7 +35,7 @@ check: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.pipeline
 
-schema: $(VENV)/.installed
+schema: $(INSTALLED)
 	$(BIN)/python -c "from clusterlib.config import json_schema; print(json_schema(), end='')" > configs/schema.json
 
 clean:

@@ -59,6 +59,10 @@ class Fit:
     uri: str
 
     @property
+    def config(self) -> str:
+        return storage.join(self.uri, "config.yaml")
+
+    @property
     def model(self) -> str:
         return storage.join(self.uri, "model")
 

@@ -6,12 +6,15 @@ come from each store's own default chain and never pass through here.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import json
 import os
 import random
 import stat
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, TypeVar
 
@@ -23,10 +26,24 @@ T = TypeVar("T")
 
 _ATTEMPTS = 4
 _FIRST_PAUSE_S = 0.5
+_SYSTEMIC_CODES = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "NoSuchBucket",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+}
 
 
 class TooManyBytesError(Exception):
     """The file is larger than the caller accepts; nothing was read."""
+
+
+class BadUriError(InputError):
+    """The URI is malformed or of a kind that cannot be opened; says nothing about the store."""
 
 
 class NotRegularFileError(Exception):
@@ -81,6 +98,10 @@ def list_files(uri: str) -> Iterator[FileInfo]:
         found = _with_retries(lambda: fs.find(path, detail=True), uri)
     except FileNotFoundError:
         raise InputError(f"{uri}: no such bucket or prefix; check catalog.source") from None
+    except TransientStorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):  # as S3 says of a missing bucket
+            raise InputError(f"{uri}: no such bucket; check catalog.source") from None
+        raise
     except PermissionError as error:
         raise InputError(f"{uri}: access refused ({_first_line(error)})") from None
     root = path.rstrip("/") + "/"
@@ -91,6 +112,27 @@ def list_files(uri: str) -> Iterator[FileInfo]:
         info = found[name]
         etag = str(info.get("ETag") or info.get("etag") or "").strip('"')
         yield FileInfo(f"{protocol}{name}", int(info.get("size") or 0), etag)
+
+
+def read_json(uri: str) -> dict[str, Any] | None:
+    """A JSON object, or None when there is no such file."""
+    try:
+        found: dict[str, Any] = json.loads(read_bytes(uri))
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def write_json(uri: str, body: Mapping[str, Any]) -> None:
+    """Write a JSON object for people and programs."""
+    write_bytes(uri, (json.dumps(dict(body), indent=2) + "\n").encode())
+
+
+def delete(uri: str) -> None:
+    """Delete a file or a folder with all that is in it; nothing happens when there is none."""
+    fs, path = _open_store(uri)
+    with contextlib.suppress(FileNotFoundError):
+        _with_retries(lambda: fs.rm(path, recursive=True), uri)
 
 
 def read_bytes(uri: str, *, max_bytes: int | None = None, size_bytes: int | None = None) -> bytes:
@@ -104,19 +146,28 @@ def read_bytes(uri: str, *, max_bytes: int | None = None, size_bytes: int | None
     Raises:
         FileNotFoundError, PermissionError: as the store says.
         TooManyBytesError, NotRegularFileError: refused before reading.
-        TransientStorageError: the store failed again and again.
+        BadUriError: nothing can ever be at such a URI.
+        TransientStorageError: the store failed again and again, or refuses everything.
     """
     fs, path = _open_store(uri)
     if is_local(uri):
-        status = os.stat(path)
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
+                raise BadUriError(error.strerror) from None
+            raise
         if not stat.S_ISREG(status.st_mode):
             raise NotRegularFileError("not a regular file")
         size_bytes = status.st_size
-    elif max_bytes is not None and size_bytes is None:
+    elif max_bytes is not None and size_bytes is None and not uri.startswith("http"):
+        # fsspec's size of an HTTP URL says "not found" for every kind of failure.
         size_bytes = int(_with_retries(lambda: fs.size(path), uri) or 0)
     if max_bytes is not None and size_bytes is not None and size_bytes > max_bytes:
         raise TooManyBytesError(f"{size_bytes} bytes, at most {max_bytes} are read")
     data: bytes = _with_retries(lambda: fs.cat_file(path), uri)
+    if max_bytes is not None and len(data) > max_bytes:
+        raise TooManyBytesError(f"{len(data)} bytes, at most {max_bytes} are taken")
     return data
 
 
@@ -150,6 +201,8 @@ def create_bytes(uri: str, data: bytes) -> bool:
             os.link(temporary, path)
         except FileExistsError:
             return False
+        except OSError:  # a file system without hard links
+            return _create_exclusive(path, data)
         finally:
             os.unlink(temporary)
         return True
@@ -164,13 +217,20 @@ def create_bytes(uri: str, data: bytes) -> bool:
 def _write_temporary(path: str, data: bytes) -> str:
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".writing-")
-    with os.fdopen(descriptor, "wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.chmod(temporary, 0o644)
+    temporary = os.path.join(folder, f".writing-{uuid.uuid4().hex}")
+    _create_exclusive(temporary, data)
     return temporary
+
+
+def _create_exclusive(path: str, data: bytes) -> bool:
+    try:
+        with open(path, "xb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+    except FileExistsError:
+        return False
+    return True
 
 
 def _open_store(uri: str) -> tuple[Any, str]:
@@ -180,10 +240,10 @@ def _open_store(uri: str) -> tuple[Any, str]:
         # Listings must not be remembered: other processes write to the same folders.
         fs, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
         return fs, path
-    except (ValueError, ImportError) as error:
-        raise InputError(
-            f"{uri}: this kind of URI cannot be opened ({_first_line(error)})"
-        ) from None
+    except ValueError as error:
+        raise BadUriError(f"{uri}: cannot be opened ({_first_line(error)})") from None
+    except ImportError as error:
+        raise InputError(f"{uri}: a package is missing: {_first_line(error)}") from None
 
 
 def _with_retries(call: Callable[[], T], uri: str) -> T:
@@ -192,7 +252,10 @@ def _with_retries(call: Callable[[], T], uri: str) -> T:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return call()
-        except (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError):
+        except (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError) as error:
+            if _refuses_everything(error):
+                place = uri.partition("?")[0]
+                raise TransientStorageError(f"{place}: {_first_line(error)}") from error
             raise
         except Exception as error:  # noqa: BLE001 - stores raise their own client libraries' types
             if is_local(uri) or attempt == _ATTEMPTS:
@@ -204,6 +267,16 @@ def _with_retries(call: Callable[[], T], uri: str) -> T:
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
             pause *= 2
     raise AssertionError("unreachable")
+
+
+def _refuses_everything(error: BaseException) -> bool:
+    """Whether an S3 refusal is about the caller or the bucket, and so about no single file.
+
+    s3fs turns expired credentials into PermissionError and a missing bucket into FileNotFoundError.
+    """
+    response = getattr(error.__cause__, "response", None)
+    code = str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+    return code in _SYSTEMIC_CODES
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 
 from clusterlib.config import dump_yaml, load_config
-from clusterlib.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, ClusterlibError
-from clusterlib.stages.session import Session, open_session, write_record
+from clusterlib.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, ClusterlibError, InputError
+from clusterlib.stages.session import Session, open_session, stop_on_sigterm, write_record
 
 
 def run_job(
@@ -30,7 +31,7 @@ def run_job(
         "--print-config", action="store_true", help="print the resolved settings and stop"
     )
     parser.add_argument("settings", nargs="*", metavar="key=value", help="overrides")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     own = {key: text for key, _, text in (item.partition("=") for item in args.settings)}
     overrides = [item for item in args.settings if item.partition("=")[0] not in parameters]
     try:
@@ -49,7 +50,9 @@ def run_job(
 
 def _guarded(session: Session, work: Callable[[], None], name: str) -> int:
     code, reason = EXIT_BUG, "a bug: see the traceback"
+    stop_on_sigterm()
     try:
+        session.write_config()
         work()
         code, reason = EXIT_DONE, None  # type: ignore[assignment]
     except ClusterlibError as error:
@@ -58,7 +61,12 @@ def _guarded(session: Session, work: Callable[[], None], name: str) -> int:
     except KeyboardInterrupt:
         code, reason = EXIT_INTERRUPTED, "interrupted"
         print("interrupted: run the same command again to resume", file=sys.stderr)
+    except OSError as error:
+        # Our own files are the only ones that are opened without a guard.
+        code, reason = InputError.exit_code, f"{session.run.uri}: {error}"
+        print(f"error: {reason}", file=sys.stderr)
     finally:
-        write_record(session, job=name, exit_code=code, error=reason)
+        with contextlib.suppress(OSError, ClusterlibError):
+            write_record(session, job=name, exit_code=code, error=reason)
         session.close()
     return code

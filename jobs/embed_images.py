@@ -2,8 +2,16 @@
 
 import sys
 
-from clusterlib.stages.embed_images import embed_images
+from clusterlib.stages.embed_images import check_rejects, embed_images
+from clusterlib.stages.session import Session
 from jobs.cli import run_job
 
+
+def embed(session: Session) -> None:
+    """Embed, then fail if too many images were unusable."""
+    embed_images(session)
+    check_rejects(session)
+
+
 if __name__ == "__main__":
-    sys.exit(run_job(embed_images, doc=__doc__ or "", name="embed_images"))
+    sys.exit(run_job(embed, doc=__doc__ or "", name="embed_images"))

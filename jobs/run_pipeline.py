@@ -4,7 +4,7 @@ import sys
 
 from clusterlib.stages.assign_clusters import assign_clusters
 from clusterlib.stages.build_catalog import build_catalog
-from clusterlib.stages.embed_images import embed_images
+from clusterlib.stages.embed_images import check_rejects, embed_images
 from clusterlib.stages.fit_clusters import fit_clusters
 from clusterlib.stages.session import Session
 from clusterlib.stages.summary import print_summary
@@ -22,6 +22,7 @@ def run_pipeline(session: Session) -> None:
     write_manifests(session)
     write_report(session)
     print_summary(session)
+    check_rejects(session)
 
 
 if __name__ == "__main__":

@@ -257,7 +257,7 @@ def test_numbers_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
         lambda secret: tree(manifests={"formats": [secret]}),
         lambda secret: tree(images={"max_bytes": [secret]}),
         lambda secret: tree(report={"titel": secret}),
-        lambda secret: tree(catalog={"source": secret, "suffixes": [secret], "id_column": 3}),
+        lambda secret: tree(catalog={"source": secret, "suffixes": [secret], "id_column": [3]}),
     ],
 )
 def test_messages_do_not_tell_the_environment(secret: str, place: Any) -> None:
@@ -331,3 +331,10 @@ def test_another_value_of_a_variable_is_another_setting(monkeypatch: pytest.Monk
     assert found[0] == found[2] != found[1]
     assert "one-place" not in str(found)
     assert found[0]["catalog"]["source"].startswith("s3://${env:PLACE}/x #")
+
+
+def test_names_that_look_like_numbers_stay_names(file: Path) -> None:
+    config = load_config(
+        str(file), overrides=["catalog.source=007", "report.title=2024", "seed=012"]
+    )
+    assert (config.catalog.source, config.report.title, config.seed) == ("007", "2024", 12)

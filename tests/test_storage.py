@@ -77,7 +77,7 @@ def test_pipes_are_not_opened(tmp_path: Path) -> None:
 
 
 def test_unknown_schemes_are_refused() -> None:
-    with pytest.raises(InputError, match="cannot be opened"):
+    with pytest.raises(InputError, match="cannot be opened \\("):
         storage.read_bytes("nosuch://x/y")
 
 
@@ -94,6 +94,74 @@ def test_an_unreachable_store_is_transient(monkeypatch: pytest.MonkeyPatch) -> N
             storage.read_bytes("s3://bucket/key")
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "expected"),
+    [
+        ("ExpiredToken", PermissionError, TransientStorageError),
+        ("InvalidAccessKeyId", PermissionError, TransientStorageError),
+        ("NoSuchBucket", FileNotFoundError, TransientStorageError),
+        ("AccessDenied", PermissionError, PermissionError),
+        ("NoSuchKey", FileNotFoundError, FileNotFoundError),
+    ],
+)
+def test_what_refuses_everything_is_not_about_one_file(
+    code: str, kind: type[Exception], expected: type[Exception]
+) -> None:
+    """As s3fs translates S3's answers: its own type, the client library's as cause."""
+
+    class ClientError(Exception):
+        response = {"Error": {"Code": code}}
+
+    def answer() -> None:
+        raise kind("refused") from ClientError()
+
+    with pytest.raises(expected):
+        storage._with_retries(answer, "s3://bucket/key?X-Amz-Signature=secret")
+    if expected is TransientStorageError:
+        with pytest.raises(expected, match="^s3://bucket/key: refused$"):
+            storage._with_retries(answer, "s3://bucket/key?X-Amz-Signature=secret")
+
+
+def test_http_failures_are_not_missing_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response({"/gone": 404, "/busy": 503}.get(self.path, 200))
+            self.end_headers()
+            self.wfile.write(b"x" * 50)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    monkeypatch.setattr(storage, "_ATTEMPTS", 1)
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    root = f"http://127.0.0.1:{server.server_port}"
+    try:
+        assert storage.read_bytes(f"{root}/image", max_bytes=50) == b"x" * 50
+        with pytest.raises(storage.TooManyBytesError):
+            storage.read_bytes(f"{root}/image", max_bytes=49)
+        with pytest.raises(FileNotFoundError):
+            storage.read_bytes(f"{root}/gone", max_bytes=99)
+        with pytest.raises(TransientStorageError, match="503"):
+            storage.read_bytes(f"{root}/busy", max_bytes=99)
+    finally:
+        server.shutdown()
+
+
+def test_files_keep_the_users_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        storage.write_bytes(str(tmp_path / "x"), b"1")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o600
 
 
 def test_absolute() -> None:

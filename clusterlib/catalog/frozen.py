@@ -7,7 +7,6 @@ catalog/catalog.json             written last: rows, digest, settings
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +20,7 @@ from clusterlib import storage
 from clusterlib.catalog.source import SourceBatch
 from clusterlib.errors import InputError
 from clusterlib.tables.committed import encode_parquet
-from clusterlib.tables.schemas import CATALOG, EXTRA, with_extra
+from clusterlib.tables.schemas import CATALOG, with_extra
 
 ROWS_PER_PART = 100_000
 
@@ -39,11 +38,8 @@ class CatalogInfo:
 
 def read_info(folder: str) -> CatalogInfo | None:
     """The finished catalogue's record, or None when there is none yet."""
-    try:
-        data = storage.read_bytes(storage.join(folder, "catalog.json"))
-    except FileNotFoundError:
-        return None
-    return CatalogInfo(**json.loads(data))
+    found = storage.read_json(storage.join(folder, "catalog.json"))
+    return CatalogInfo(**found) if found else None
 
 
 def freeze(
@@ -69,7 +65,10 @@ def freeze(
             pending.clear()
             if table.num_rows > ROWS_PER_PART:
                 pending.append(table.slice(ROWS_PER_PART))
-            data = encode_parquet(table.slice(0, ROWS_PER_PART))
+            try:
+                data = encode_parquet(table.slice(0, ROWS_PER_PART))
+            except pa.ArrowException as error:
+                raise InputError(f"{source}: a column cannot be stored: {error}") from None
             digest.update(data)
             storage.write_bytes(_part_uri(folder, part), data)
             part += 1
@@ -90,8 +89,7 @@ def freeze(
         raise InputError(f"{source}: no images found{left_out}; check catalog.source")
     _refuse_duplicates(np.concatenate(hashes), folder)
     info = CatalogInfo(rows, digest.hexdigest(), skipped, has_labels, settings)
-    body = json.dumps(info.__dict__, indent=2)
-    storage.write_bytes(storage.join(folder, "catalog.json"), body.encode())
+    storage.write_json(storage.join(folder, "catalog.json"), info.__dict__)
     return info
 
 
@@ -128,6 +126,9 @@ def _to_catalog(batch: SourceBatch, *, first_row: int) -> pa.Table:
         **batch.columns,
     }
     ids = columns["image_id"]
+    if batch.ids_from_uri and ids.null_count:
+        names = pa.array([f"row-{n}" for n in range(first_row, first_row + rows)])
+        ids = columns["image_id"] = pc.coalesce(ids, names)
     if ids.null_count or pc.any(pc.equal(ids, "")).as_py():
         where = first_row + pc.index(pc.fill_null(ids, ""), "").as_py()
         raise InputError(
@@ -181,6 +182,3 @@ def _ids(folder: str, rows: int) -> Iterator[pa.ChunkedArray]:
 
 def _part_uri(folder: str, part: int) -> str:
     return storage.join(folder, f"part-{part:05d}.parquet")
-
-
-__all__ = ["EXTRA", "CatalogInfo", "freeze", "read_info", "read_rows"]

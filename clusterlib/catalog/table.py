@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -33,6 +34,8 @@ def read_table(config: CatalogConfig) -> Iterator[SourceBatch]:
     try:
         for batch in _batches(source):
             yield _to_source_batch(pa.Table.from_batches([batch]), config, folder)
+    except IsADirectoryError:
+        raise InputError(f"{source}: a folder, not a table; name one file of it") from None
     except FileNotFoundError:
         raise InputError(f"{source}: no such table; check catalog.source") from None
     except PermissionError:
@@ -44,15 +47,18 @@ def read_table(config: CatalogConfig) -> Iterator[SourceBatch]:
 
 def _batches(source: str) -> Iterator[pa.RecordBatch]:
     with storage.open_input(source) as handle:
-        if source.endswith(".parquet"):
+        kind = source.lower()
+        if kind.endswith(".parquet"):
             yield from pq.ParquetFile(handle).iter_batches(batch_size=_BATCH_ROWS)
-        elif source.endswith((".csv", ".tsv")):
+        elif kind.endswith((".csv", ".tsv")):
             parse = pa.csv.ParseOptions(
-                delimiter="\t" if source.endswith(".tsv") else ",", newlines_in_values=True
+                delimiter="\t" if kind.endswith(".tsv") else ",", newlines_in_values=True
             )
             # Strings stay strings: '007' is an id, not a number.
             convert = pa.csv.ConvertOptions(
-                column_types=_csv_column_types(source, parse), strings_can_be_null=True
+                column_types=_csv_column_types(source, parse),
+                strings_can_be_null=True,
+                null_values=[""],
             )
             yield from pa.csv.open_csv(handle, parse_options=parse, convert_options=convert)
         else:
@@ -72,6 +78,9 @@ def _to_source_batch(table: pa.Table, config: CatalogConfig, folder: str) -> Sou
         "group": config.group_column,
         "label": config.label_column,
     }
+    twice = [name for name, count in Counter(table.column_names).items() if count > 1]
+    if twice:
+        raise InputError(f"{config.source}: the column '{twice[0]}' occurs more than once")
     for key, column in named.items():
         if column is not None and column not in table.column_names:
             setting = {"image_id": "id_column"}.get(key, f"{key}_column")
@@ -86,9 +95,10 @@ def _to_source_batch(table: pa.Table, config: CatalogConfig, folder: str) -> Sou
     }
     written = columns["uri"]
     columns["uri"] = pa.array([_resolve(uri, folder) for uri in written.to_pylist()], pa.string())
+    ids_from_uri = "image_id" not in columns
     columns.setdefault("image_id", written)
     extra = table.drop_columns([column for column in set(named.values()) if column])
-    return SourceBatch(columns, extra if extra.num_columns else None)
+    return SourceBatch(columns, extra if extra.num_columns else None, ids_from_uri=ids_from_uri)
 
 
 def _resolve(uri: str | None, folder: str) -> str | None:

@@ -22,8 +22,9 @@ _MAD_TO_SD = 1.4826
 class ClusterModel:
     """All that assignment needs: the space, the centroids, and the clusters' own statistics.
 
-    `means_KP` and `sizes_K` are the training rows' (for the silhouette); a row farther from its
-    centroid than `outlier_distance_K` is an outlier.
+    `means_KP` are the training rows' means and `sizes_K` the expected sizes in the whole catalogue,
+    both for the silhouette, which is exact when every row was a training row; a row farther from
+    its centroid than `outlier_distance_K` is an outlier.
     """
 
     space: Space
@@ -49,8 +50,13 @@ class Assignment:
     is_outlier_N: NDArray[np.bool_]
 
 
-def build_model(z_NP: NDArray[np.float32], fit: KMeansFit, *, space: Space) -> ClusterModel:
-    """The model of a fit, with statistics of its training rows (unit rows in `space`)."""
+def build_model(
+    z_NP: NDArray[np.float32], fit: KMeansFit, *, space: Space, rows_per_sampled_row: float = 1.0
+) -> ClusterModel:
+    """The model of a fit, with statistics of its training rows (unit rows in `space`).
+
+    `rows_per_sampled_row` says how many rows of the catalogue each training row stands for.
+    """
     distances_N = _cosine_distances(z_NP, fit.centroids_KP[fit.cluster_ids_N])
     thresholds_K = np.empty(fit.k, dtype=np.float32)
     for cluster in range(fit.k):
@@ -62,7 +68,7 @@ def build_model(z_NP: NDArray[np.float32], fit: KMeansFit, *, space: Space) -> C
         space=space,
         centroids_KP=fit.centroids_KP,
         means_KP=cluster_means(z_NP, fit.cluster_ids_N, k=fit.k),
-        sizes_K=fit.sizes_K,
+        sizes_K=np.rint(fit.sizes_K * rows_per_sampled_row).astype(np.int64),
         outlier_distance_K=thresholds_K,
     )
 

@@ -16,8 +16,9 @@ PLATEAU = 0.9
 
 @dataclass(frozen=True)
 class KScore:
-    """How one value of k did on the training rows."""
+    """How one value of k did on the training rows; `k` clusters came of the `asked` ones."""
 
+    asked: int
     k: int
     inertia: float
     silhouette: float | None
@@ -54,6 +55,7 @@ def sweep(
     for k in ks:
         fit = fit_kmeans(z_NP, k=k, restarts=restarts, iterations=iterations, seed=seed)
         score = KScore(
+            asked=k,
             k=fit.k,
             inertia=fit.inertia,
             silhouette=silhouette_score(z_NP, fit.cluster_ids_N, k=fit.k),
@@ -82,7 +84,7 @@ def choose_k(scores: Sequence[KScore]) -> Choice:
     )
     if not defined:
         k = scores[0].k
-        return Choice(k, f"k={k} is all that so few images allow")
+        return Choice(k, f"k={k}: the images are too few or too alike for more")
     best_k, best = max(defined, key=lambda item: item[1])
     if best <= 0:
         return Choice(
@@ -91,11 +93,13 @@ def choose_k(scores: Sequence[KScore]) -> Choice:
             f"smallest k of the sweep was taken",
         )
     k, value = next((k, value) for k, value in defined if value >= PLATEAU * best)
+    if k == defined[-1][0] and any(score.k < score.asked for score in scores):
+        return Choice(k, f"k={k} is as far as these images differ; more clusters stayed empty")
     if k == defined[-1][0] and len(defined) > 1:
         return Choice(
             k,
             f"no clear k: the silhouette still rises at k={k} ({value:.3f}), the largest of the "
-            "sweep, which was taken; raise clustering.k_max, or set clustering.k",
+            "sweep, which was taken; widen the sweep by clustering.k_max, or set clustering.k",
         )
     return Choice(
         k,

@@ -7,6 +7,7 @@ from typing import Final
 
 CODES: Final = {
     "no_uri": "the catalogue row has no URI",
+    "bad_uri": "the URI is malformed or of a kind that cannot be opened",
     "gone": "nothing is at the URI",
     "forbidden": "the store refuses access to this file",
     "not_regular": "a folder, pipe, socket or device",

@@ -19,11 +19,11 @@ def read_names(
     Raises:
         InputError: another run's sheet, a missing column, an unknown cluster, or two names for one.
     """
+    reader = _reader(data)
     try:
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
-        rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"names: not a UTF-8 CSV file: {error}") from None
+        rows = [row for row in reader if any(row.values())]
+    except csv.Error as error:
+        raise InputError(f"names: not a CSV file: {error}") from None
     missing = [column for column in _REQUIRED if column not in (reader.fieldnames or ())]
     if missing:
         raise InputError(
@@ -52,7 +52,7 @@ def read_names(
 
 def fill_names(data: bytes, names: Mapping[int, str]) -> bytes:
     """The sheet `data` with `names` written into its name column."""
-    reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+    reader = _reader(data)
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(reader.fieldnames or ()), lineterminator="\n")
     writer.writeheader()
@@ -61,8 +61,25 @@ def fill_names(data: bytes, names: Mapping[int, str]) -> bytes:
     return text.getvalue().encode()
 
 
+def fit_of(data: bytes) -> str | None:
+    """The fit id that the first row of a sheet names, if there is one."""
+    first = next(iter(_reader(data)), {})
+    return first.get("fit_id") or None
+
+
+def _reader(data: bytes) -> csv.DictReader[str]:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"names: not a UTF-8 CSV file: {error}") from None
+    # Spreadsheets of many countries save with semicolons.
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
+    return csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+
+
 def _known_cluster(text: str, cluster_ids: Collection[int]) -> int:
-    cluster = int(text) if text and text.strip().lstrip("-").isdecimal() else None
+    cluster = int(text) if text and text.strip().isdecimal() else None
     if cluster is None or cluster not in cluster_ids:
         raise InputError(
             f"names: unknown cluster '{text}'; this fit has {min(cluster_ids)} to "

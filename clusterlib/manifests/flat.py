@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 from clusterlib.tables.committed import encode_parquet
 from clusterlib.tables.schemas import EXTRA, MANIFEST, with_extra
 
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
 # Spreadsheets run a cell that begins with one of these (OWASP, "CSV Injection").
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -52,6 +54,9 @@ def csv_bytes(manifest: pa.Table) -> bytes:
     """
     columns = [name for name in manifest.column_names if name != EXTRA]
     data: dict[str, list[Any]] = {name: manifest[name].to_pylist() for name in columns}
+    for field in MANIFEST:
+        if pa.types.is_floating(field.type):  # float32: more digits would be noise
+            data[field.name] = [None if v is None else f"{v:.6g}" for v in data[field.name]]
     if EXTRA in manifest.column_names:
         flat = pa.table({EXTRA: manifest[EXTRA]}).flatten()
         data |= {name: flat[name].to_pylist() for name in flat.column_names}
@@ -64,10 +69,8 @@ def csv_bytes(manifest: pa.Table) -> bytes:
 
 
 def _inert(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS) and not _NUMBER.match(value):
         return "'" + value
-    if isinstance(value, float):
-        return f"{value:.6g}"
     if isinstance(value, bool):
         return str(value).lower()
     return value

@@ -16,16 +16,18 @@ def cluster_name(cluster_id: int) -> str:
     return f"cluster_{cluster_id:03d}" if cluster_id >= 0 else "noise"
 
 
-def task_bytes(manifest: pa.Table, *, run_id: str, fit_id: str) -> bytes:
-    """A JSON array of tasks, one for each clustered row of a manifest.
+def task_bytes(manifest: pa.Table, *, run_id: str, fit_id: str) -> bytes | None:
+    """A JSON array of tasks, one for each clustered row of a manifest; None when there is none.
 
-    The score is the row's silhouette, mapped from -1...1 to 0...1.
+    The score is the row's silhouette, mapped from -1...1 to 0...1. `uri` stays what it is when the
+    labelling tool's own address of the image is put into `image`.
     """
     columns = ["image_id", "uri", "cluster_id", "silhouette"]
     tasks = [
         {
             "data": {
                 "image": row["uri"],
+                "uri": row["uri"],
                 "image_id": row["image_id"],
                 "cluster_id": row["cluster_id"],
                 "run_id": run_id,
@@ -49,6 +51,8 @@ def task_bytes(manifest: pa.Table, *, run_id: str, fit_id: str) -> bytes:
         for row in manifest.select(columns).to_pylist()
         if row["cluster_id"] is not None
     ]
+    if not tasks:
+        return None  # Label Studio refuses an empty list
     return json.dumps(tasks, ensure_ascii=False, separators=(",", ":")).encode()
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import re
 
 import numpy as np
 
 from clusterlib import storage
 from clusterlib.errors import ConfigError, InputError
-from clusterlib.labels.names import fill_names, read_names
+from clusterlib.labels.names import fill_names, fit_of, read_names
 from clusterlib.labels.propagate import label_rows
+from clusterlib.run import Fit
 from clusterlib.stages.session import Session
 from clusterlib.stages.write_manifests import RowSlice, map_slices, read_manifest, row_slices
 from clusterlib.tables.committed import encode_parquet, read_parquet
@@ -26,11 +27,11 @@ def apply_labels(session: Session, names: str | None = None) -> None:
         raise ConfigError("names: required; give names=<path of the filled-in cluster_names.csv>")
     with session.stage("apply_labels") as (progress, facts):
         embeddings, run_id = session.embeddings()
-        fit = session.fit(run_id)
+        sheet = _read_sheet(names)
+        fit = _named_fit(session, sheet, run_id)
         assigned = session.assignments(fit, embeddings.state.rows)
         clusters = read_parquet(fit.clusters, ["cluster_id", "size"]).to_pylist()
         sizes = {row["cluster_id"]: row["size"] for row in clusters}
-        sheet = _read_sheet(names)
         named = read_names(sheet, run_id=run_id, fit_id=fit.fit_id, cluster_ids=sizes)
         if not named:
             raise InputError(f"names: {names} holds no name; fill in its name column")
@@ -38,13 +39,15 @@ def apply_labels(session: Session, names: str | None = None) -> None:
         slices = row_slices(
             embeddings, assigned, rows_per_slice=session.config.manifests.rows_per_file
         )
+        # As for manifests: nothing of an earlier sheet may stand beside the new labels.
+        storage.delete(storage.join(fit.labels, "labels.json"))
+        storage.delete(storage.join(fit.labels, "labels"))
         rows = map_slices(
             _label_slice, slices, catalog=session.run.catalog, folder=fit.labels, names=named
         )
         labelled = sum(sizes[cluster] for cluster in named)
         record = {"rows": rows, "labelled": labelled, "names": len(set(named.values()))}
-        uri = storage.join(fit.labels, "labels.json")
-        storage.write_bytes(uri, json.dumps(record, indent=2).encode())
+        storage.write_json(storage.join(fit.labels, "labels.json"), record)
         progress.note(
             f"{labelled:,} of {rows:,} images labelled with {record['names']} names, "
             f"in {fit.labels}"
@@ -72,6 +75,16 @@ def name_by_majority(session: Session) -> tuple[str, float]:
     storage.write_bytes(filled, fill_names(sheet, majority))
     right = sum(row["majority_share"] * row["size"] for row in clusters)
     return filled, right / sum(row["size"] for row in clusters)
+
+
+def _named_fit(session: Session, sheet: bytes, run_id: str) -> Fit:
+    """The fit whose clusters the sheet names, when this run has it; else the configured one."""
+    configured = session.fit(run_id)
+    named = fit_of(sheet)
+    if named is None or not re.fullmatch(r"[0-9a-f]{12}", named):
+        return configured
+    fit = session.run.fit(named)
+    return fit if storage.exists(fit.clusters) else configured
 
 
 def _read_sheet(names: str) -> bytes:

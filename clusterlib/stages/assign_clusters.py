@@ -72,11 +72,8 @@ def assign_clusters(session: Session) -> None:
 
 def read_agreement(fit: Fit) -> Agreement | None:
     """Agreement with the catalogue's labels, when it has some."""
-    try:
-        found = json.loads(storage.read_bytes(_agreement_uri(fit)))
-    except FileNotFoundError:
-        return None
-    return Agreement(**found)
+    found = storage.read_json(_agreement_uri(fit))
+    return Agreement(**found) if found else None
 
 
 def _agreement_uri(fit: Fit) -> str:
@@ -201,8 +198,8 @@ def _describe(session: Session, fit: Fit, table: CommittedTable, *, k: int) -> N
             labels.update({(int(c), text): n for c, text, n in json.loads(packed_labels)})
     clusters = _clusters_table(sums, picks, labels, k=k)
     if labels:
-        body = json.dumps(agreement(_contingency(labels, k=k)).__dict__)
-        storage.write_bytes(_agreement_uri(fit), body.encode())
+        score = agreement(_contingency(labels, k=k))
+        storage.write_json(_agreement_uri(fit), score.__dict__)
     storage.write_bytes(fit.clusters, encode_parquet(clusters))
 
 

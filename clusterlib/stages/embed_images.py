@@ -56,7 +56,7 @@ def embed_images(session: Session) -> None:
     Raises:
         StaleArtifactError: the run holds embeddings made with other settings.
         InputError: the store keeps failing; what is committed stays, and the same command resumes.
-        TooManyRejectsError: above images.max_reject_fraction.
+        TooManyRejectsError: every image is unusable, so that nothing can follow.
     """
     with session.stage("embed_images") as (progress, facts):
         catalog = session.catalog()
@@ -74,7 +74,8 @@ def embed_images(session: Session) -> None:
             _embed_missing(session, table, spec, progress, facts, run_id=fingerprint(settings))
         _report_counts(session, table, progress, facts, done_before)
         facts["run_id"] = fingerprint(settings)
-    _check_rejects(session, table)
+    if table.count("embeddings") == 0:
+        check_rejects(session)
 
 
 def _embed_missing(
@@ -221,13 +222,20 @@ def _report_counts(
     )
 
 
-def _check_rejects(session: Session, table: CommittedTable) -> None:
-    rejected, rows = table.count("quarantine"), table.state.rows
+def check_rejects(session: Session) -> None:
+    """Fail the job when too many images were quarantined; the last step, so that a report is there.
+
+    Raises:
+        TooManyRejectsError: above images.max_reject_fraction.
+    """
+    facts = session.record["stages"]["embed_images"]
+    rejected, rows = facts["quarantined"], facts["rows"]
     allowed = session.config.images.max_reject_fraction
     if rejected == rows or rejected > allowed * rows:
-        codes = session.record["stages"]["embed_images"]["quarantined_by_code"]
+        codes = facts["quarantined_by_code"]
         reasons = ", ".join(f"{code} {count:,}" for code, count in codes.items())
         raise TooManyRejectsError(
             f"{rejected:,} of {rows:,} images are unusable ({reasons}); {allowed:.1%} are allowed: "
-            "see quarantine/ for each, then mend the source or raise images.max_reject_fraction"
+            "see quarantine/ for each; then raise images.max_reject_fraction, or mend the source "
+            "and start again with a new run_uri"
         )

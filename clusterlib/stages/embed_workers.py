@@ -120,6 +120,8 @@ def fetch(uri: str | None, *, max_bytes: int, size_bytes: int | None) -> bytes |
         return Rejection("no_uri")
     try:
         return storage.read_bytes(uri, max_bytes=max_bytes, size_bytes=size_bytes)
+    except storage.BadUriError as error:
+        return Rejection("bad_uri", str(error)[:200])
     except FileNotFoundError:
         return Rejection("gone")
     except PermissionError:
@@ -129,7 +131,7 @@ def fetch(uri: str | None, *, max_bytes: int, size_bytes: int | None) -> bytes |
     except (storage.NotRegularFileError, IsADirectoryError, NotADirectoryError):
         return Rejection("not_regular")
     except ValueError:  # for example a NUL byte in a path
-        return Rejection("gone", "not a valid path")
+        return Rejection("bad_uri", "not a valid path")
     except (TransientStorageError, OSError):
         return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import time
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +15,7 @@ from clusterlib.clustering.assign import ClusterModel, build_model
 from clusterlib.clustering.kmeans import KMeansFit, check_faiss
 from clusterlib.clustering.space import Space, fit_space
 from clusterlib.clustering.sweep import Choice, KScore, choose_k, k_grid, sweep
-from clusterlib.config import ClusteringConfig
+from clusterlib.config import ClusteringConfig, dump_yaml
 from clusterlib.errors import ClusteringError
 from clusterlib.run import Fit
 from clusterlib.stages.session import Session
@@ -38,7 +37,14 @@ def fit_clusters(session: Session) -> None:
         if record is None:
             check_faiss()
             x_ND = _read_sample(table)
-            record = _fit(session, fit, x_ND, run_id=run_id, on_k=lambda: progress.advance(1))
+            record = _fit(
+                session,
+                fit,
+                x_ND,
+                run_id=run_id,
+                share=table.count("embeddings") / len(x_ND),
+                on_k=lambda: progress.advance(1),
+            )
             progress.note(f"k={record['k']} of {record['rows']:,} sampled images")
         else:
             progress.note(f"k={record['k']}, already fitted")
@@ -47,13 +53,7 @@ def fit_clusters(session: Session) -> None:
 
 def read_record(fit: Fit) -> dict[str, Any] | None:
     """model.json of a finished fit, or None."""
-    try:
-        record: dict[str, Any] = json.loads(
-            storage.read_bytes(storage.join(fit.model, "model.json"))
-        )
-    except FileNotFoundError:
-        return None
-    return record
+    return storage.read_json(storage.join(fit.model, "model.json"))
 
 
 def read_model(model_uri: str) -> ClusterModel:
@@ -83,16 +83,18 @@ def _read_sample(table: CommittedTable) -> np.ndarray:
     return np.ascontiguousarray(x_ND[order], dtype=np.float32)
 
 
-def _fit(session: Session, fit: Fit, x_ND: np.ndarray, *, run_id: str, on_k: Any) -> dict[str, Any]:
+def _fit(
+    session: Session, fit: Fit, x_ND: np.ndarray, *, run_id: str, share: float, on_k: Any
+) -> dict[str, Any]:
     config = session.config.clustering
     space = fit_space(x_ND, dim=config.pca_dim, scaling=config.scaling)
     z_NP = space.transform(x_ND)
     started = time.monotonic()
-    seconds: dict[int, float] = {}
+    rows: dict[int, dict[str, Any]] = {}  # by the k that came out: empty clusters are dropped
 
     def on_score(score: KScore) -> None:
         nonlocal started
-        seconds[score.k] = time.monotonic() - started
+        rows.setdefault(score.k, asdict(score) | {"seconds": time.monotonic() - started})
         started = time.monotonic()
         on_k()
 
@@ -104,7 +106,6 @@ def _fit(session: Session, fit: Fit, x_ND: np.ndarray, *, run_id: str, on_k: Any
         seed=session.config.seed,
         on_score=on_score,
     )
-    scores = [score for score, _ in results.values()]
     choice, chosen = _choose(config, results)
     record = {
         "run_id": run_id,
@@ -118,12 +119,12 @@ def _fit(session: Session, fit: Fit, x_ND: np.ndarray, *, run_id: str, on_k: Any
         "inertia": chosen.inertia,
         "settings": session.fit_settings(run_id),
     }
-    _write_model(fit, build_model(z_NP, chosen, space=space))
-    rows = [asdict(score) | {"seconds": seconds.get(score.k, 0.0)} for score in scores]
-    sweep_table = pa.Table.from_pylist(sorted(rows, key=lambda row: row["k"]), schema=SWEEP)
+    _write_model(fit, build_model(z_NP, chosen, space=space, rows_per_sampled_row=share))
+    by_k = [{name: rows[k][name] for name in SWEEP.names} for k in sorted(rows)]
+    sweep_table = pa.Table.from_pylist(by_k, schema=SWEEP)
     storage.write_bytes(storage.join(fit.model, "sweep.parquet"), encode_parquet(sweep_table))
-    body = json.dumps(record, indent=2)
-    storage.write_bytes(storage.join(fit.model, "model.json"), body.encode())
+    storage.write_bytes(fit.config, dump_yaml(session.config).encode())
+    storage.write_json(storage.join(fit.model, "model.json"), record)
     return record
 
 

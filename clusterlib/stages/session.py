@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import platform
 import resource
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,16 @@ from clusterlib.run import Fit, Run, fingerprint
 from clusterlib.stages.progress import Screen, StageProgress
 from clusterlib.tables.committed import CommittedTable, check_settings
 
+STAGES = (
+    "build_catalog",
+    "embed_images",
+    "fit_clusters",
+    "assign_clusters",
+    "write_manifests",
+    "write_report",
+    "apply_labels",
+)
+
 
 @dataclass
 class Session:
@@ -43,10 +54,14 @@ class Session:
         """A stage: its progress, and the facts that go into run.json when it ends well."""
         facts: dict[str, Any] = {}
         started = time.monotonic()
+        # What later stages said belongs to what this one is about to change.
+        known = self.record.setdefault("stages", {})
+        for later in STAGES[STAGES.index(name) :]:
+            known.pop(later, None)
         with self.screen.stage(name) as progress:
             yield progress, facts
         facts["seconds"] = round(time.monotonic() - started, 2)
-        self.record.setdefault("stages", {})[name] = facts
+        known[name] = facts
 
     def start_ray(self) -> None:
         """Join or start Ray once; nothing happens when it runs already."""
@@ -64,6 +79,7 @@ class Session:
             except ConnectionError as error:
                 raise InputError(f"compute.ray_address: {address}: {error}") from None
         self._started_ray = True
+        stop_on_sigterm()  # Ray has put a handler of its own in its place
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -117,16 +133,9 @@ class Session:
             StaleArtifactError: it was done with other settings.
         """
         catalog = self.catalog()
-        header_uri = storage.join(self.run.embed_log, "00000000.json")
-        try:
-            header = json.loads(storage.read_bytes(header_uri))
-        except FileNotFoundError:
-            raise InputError(
-                f"{self.run.uri}: no embeddings yet; run jobs.embed_images first"
-            ) from None
-        wanted = self.embed_settings(catalog)
-        found = {key: header.get(key) for key in wanted}
-        check_settings(found, wanted, where=self.run.embed_log)
+        header = self._embed_header(catalog)
+        if header is None:
+            raise InputError(f"{self.run.uri}: no embeddings yet; run jobs.embed_images first")
         table = CommittedTable(self.run.uri, log=self.run.embed_log, rows=catalog.rows)
         table.refresh()
         if not table.is_complete:
@@ -136,6 +145,24 @@ class Session:
                 "jobs.embed_images again"
             )
         return table, fingerprint(header)
+
+    def _embed_header(self, catalog: CatalogInfo) -> dict[str, Any] | None:
+        header = storage.read_json(storage.join(self.run.embed_log, "00000000.json"))
+        if header is not None:
+            wanted = self.embed_settings(catalog)
+            found = {key: header.get(key) for key in wanted}
+            check_settings(found, wanted, where=self.run.embed_log)
+        return header
+
+    def write_config(self) -> None:
+        """Write the resolved configuration, unless the run belongs to another one.
+
+        Raises:
+            StaleArtifactError: catalogue or embeddings were made with other settings.
+        """
+        if read_info(self.run.catalog) is not None:
+            self._embed_header(self.catalog())
+        storage.write_bytes(self.run.config, dump_yaml(self.config).encode())
 
     def fit_settings(self, run_id: str) -> dict[str, Any]:
         """The settings that decide the fit."""
@@ -161,11 +188,10 @@ class Session:
 
 
 def open_session(config: Config) -> Session:
-    """A session on the run of `config`; writes the resolved configuration first.
+    """A session on the run of `config`.
 
     Raises:
         ConfigError: a relative folder inside `ray job submit`, where it would be lost.
-        InputError: the run's place cannot be written.
     """
     uri = config.run_uri
     if storage.is_local(uri) and not os.path.isabs(os.path.expanduser(uri)) and in_ray_job():
@@ -175,13 +201,20 @@ def open_session(config: Config) -> Session:
         )
     run = Run(storage.absolute(uri))
     try:
-        storage.write_bytes(run.config, dump_yaml(config).encode())
-    except OSError as error:
-        raise InputError(f"run_uri: {uri} cannot be written: {error}") from None
-    record: dict[str, Any] = {}
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        record = json.loads(storage.read_bytes(run.record))
+        record = storage.read_json(run.record) or {}
+    except (OSError, ValueError):
+        record = {}  # it is only a record; the artifacts speak for themselves
     return Session(config, run, Screen(), record)
+
+
+def stop_on_sigterm() -> None:
+    """Take SIGTERM, as orchestrators send it, for an interruption: what is committed stays."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
 
 
 def in_ray_job() -> bool:
@@ -202,8 +235,7 @@ def write_record(session: Session, *, job: str, exit_code: int, error: str | Non
             | {name: metadata.version(name) for name in ("ray", "torch", "numpy", "pyarrow")},
         }
     )
-    body = json.dumps(session.record, indent=2, sort_keys=True) + "\n"
-    storage.write_bytes(session.run.record, body.encode())
+    storage.write_json(session.run.record, dict(sorted(session.record.items())))
 
 
 def _peak_rss_mb() -> float:

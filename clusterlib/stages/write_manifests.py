@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 
 from clusterlib import storage
 from clusterlib.catalog.frozen import read_rows
+from clusterlib.config import ManifestFormat
 from clusterlib.manifests import cluster_names, flat, label_studio
 from clusterlib.run import Fit
 from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import batches, run_tasks, split_ranges
 from clusterlib.tables.committed import CommittedTable, read_parquet
-from clusterlib.tables.protocol import Ranges
 from clusterlib.tables.schemas import ASSIGNMENTS, QUARANTINE
 
 _SUFFIX = {"parquet": "parquet", "csv": "csv", "label_studio": "json"}
@@ -44,13 +44,12 @@ def write_manifests(session: Session) -> None:
         assigned = session.assignments(fit, embeddings.state.rows)
         config = session.config.manifests
         wanted = {"formats": sorted(config.formats), "rows_per_file": config.rows_per_file}
-        record = _read_record(fit)
+        record = storage.read_json(_record_uri(fit))
         if record is None or record["settings"] != wanted:
             rows = _write(session, fit, embeddings, assigned, run_id)
             record = {"settings": wanted, "rows": rows}
-            _write_sheet(fit, run_id)
-            body = json.dumps(record, indent=2)
-            storage.write_bytes(_record_uri(fit), body.encode())
+            _write_names_sheet(fit, run_id)
+            storage.write_json(_record_uri(fit), record)
             progress.note(f"{rows:,} rows as {', '.join(config.formats)}")
         else:
             progress.note(f"{record['rows']:,} rows, already written")
@@ -62,22 +61,29 @@ def row_slices(
 ) -> list[RowSlice]:
     """The catalogue cut into slices, each with the committed files that overlap it."""
 
-    def overlapping(table: CommittedTable, dataset: str, start: int, stop: int) -> tuple[str, ...]:
-        return tuple(
-            storage.join(table.root, file.path)
-            for file, ranges in table.files(dataset)
-            if _touches(ranges, start, stop)
-        )
-
+    slices = split_ranges(((0, embeddings.state.rows),), rows_per_slice)
+    assignments = _by_slice(assigned, "assignments", len(slices), rows_per_slice)
+    quarantine = _by_slice(embeddings, "quarantine", len(slices), rows_per_slice)
     return [
-        RowSlice(
-            start,
-            stop,
-            overlapping(assigned, "assignments", start, stop),
-            overlapping(embeddings, "quarantine", start, stop),
-        )
-        for start, stop in split_ranges(((0, embeddings.state.rows),), rows_per_slice)
+        RowSlice(start, stop, tuple(assignments[n]), tuple(quarantine[n]))
+        for n, (start, stop) in enumerate(slices)
     ]
+
+
+def _by_slice(
+    table: CommittedTable, dataset: str, slices: int, rows_per_slice: int
+) -> list[list[str]]:
+    """For each slice, the files of `dataset` that overlap it."""
+    found: list[list[str]] = [[] for _ in range(slices)]
+    for file, ranges in table.files(dataset):
+        touched = {
+            number
+            for start, stop in ranges
+            for number in range(start // rows_per_slice, (stop - 1) // rows_per_slice + 1)
+        }
+        for number in touched:
+            found[number].append(storage.join(table.root, file.path))
+    return found
 
 
 def read_manifest(catalog: str, part: RowSlice) -> pa.Table:
@@ -104,6 +110,11 @@ def _write(
 ) -> int:
     session.start_ray()
     config = session.config.manifests
+    # The record goes first: a kill from here on leaves nothing that a later run would trust. Parts
+    # of other settings go too, or their rows would stand beside the new ones.
+    storage.delete(_record_uri(fit))
+    for name in get_args(ManifestFormat):
+        storage.delete(storage.join(fit.manifests, name))
     slices = row_slices(embeddings, assigned, rows_per_slice=config.rows_per_file)
     rows = map_slices(
         _write_slice,
@@ -133,38 +144,28 @@ def _write_slice(
 ) -> dict[str, list[int]]:
     number = int(batch["id"][0])
     manifest = read_manifest(catalog, slices[number])
-    writers = {
+    writers: dict[str, Callable[[], bytes | None]] = {
         "parquet": lambda: flat.parquet_bytes(manifest),
         "csv": lambda: flat.csv_bytes(manifest),
         "label_studio": lambda: label_studio.task_bytes(manifest, run_id=run_id, fit_id=fit_id),
     }
     for name in formats:
         part = f"{name}/part-{number:05d}.{_SUFFIX[name]}"
-        storage.write_bytes(storage.join(folder, part), writers[name]())
+        data = writers[name]()
+        if data is not None:
+            storage.write_bytes(storage.join(folder, part), data)
     return {"rows": [manifest.num_rows]}
 
 
-def _write_sheet(fit: Fit, run_id: str) -> None:
+def _write_names_sheet(fit: Fit, run_id: str) -> None:
     clusters = read_parquet(fit.clusters)
     sheet = cluster_names.sheet_bytes(clusters, run_id=run_id, fit_id=fit.fit_id)
     # People write into this file: it is never overwritten.
     storage.create_bytes(storage.join(fit.manifests, "cluster_names.csv"), sheet)
 
 
-def _read_record(fit: Fit) -> dict[str, Any] | None:
-    try:
-        record: dict[str, Any] = json.loads(storage.read_bytes(_record_uri(fit)))
-    except FileNotFoundError:
-        return None
-    return record
-
-
 def _record_uri(fit: Fit) -> str:
     return storage.join(fit.manifests, "manifests.json")
-
-
-def _touches(ranges: Ranges, start: int, stop: int) -> bool:
-    return any(first < stop and start < last for first, last in ranges)
 
 
 def _read_all(uris: tuple[str, ...], schema: pa.Schema) -> pa.Table:

@@ -42,13 +42,15 @@ def write_report(session: Session) -> None:
         session.assignments(fit, embeddings.state.rows)
         index = storage.join(fit.report, "index.html")
         clusters = read_parquet(fit.clusters).to_pylist()
-        wanted = session.config.report.model_dump()
-        if _read_record(fit) != wanted:
+        # Everything the page shows and the fit alone does not decide.
+        wanted = dict(result_settings(session.config))
+        if storage.read_json(_record_uri(fit)) != json.loads(json.dumps(wanted)):
             session.start_ray()
-            _write_sheets(session, fit, clusters)
+            storage.delete(_record_uri(fit))  # see write_manifests
+            _write_contact_sheets(session, fit, clusters)
             page = render(_page(session, fit, embeddings, run_id, clusters))
             storage.write_bytes(index, page.encode())
-            storage.write_bytes(_record_uri(fit), json.dumps(wanted).encode())
+            storage.write_json(_record_uri(fit), wanted)
             progress.note(f"{len(clusters)} contact sheets")
         else:
             progress.note("already written")
@@ -58,18 +60,18 @@ def write_report(session: Session) -> None:
             "report": index,
             "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        storage.write_bytes(session.run.latest, json.dumps(latest, indent=2).encode())
+        storage.write_json(session.run.latest, latest)
         facts.update(report=index, manifests=fit.manifests)
 
 
-def _write_sheets(session: Session, fit: Fit, clusters: list[dict[str, Any]]) -> None:
+def _write_contact_sheets(session: Session, fit: Fit, clusters: list[dict[str, Any]]) -> None:
     picks = [
         (row["cluster_id"], [pick["uri"] for kind in KINDS for pick in row[kind]])
         for row in clusters
     ]
     config = session.config
     done = run_tasks(
-        _write_sheet,
+        _write_contact_sheet,
         len(picks),
         picks=picks,
         folder=storage.join(fit.report, "sheets"),
@@ -81,7 +83,7 @@ def _write_sheets(session: Session, fit: Fit, clusters: list[dict[str, Any]]) ->
         pass
 
 
-def _write_sheet(
+def _write_contact_sheet(
     batch: dict[str, np.ndarray],
     *,
     picks: list[tuple[int, list[str]]],
@@ -116,7 +118,7 @@ def _page(
     examples: list[dict[str, Any]] = []
     for table in embeddings.read("quarantine"):
         codes.update(table["code"].to_pylist())
-        examples += table.slice(0, REJECTED_EXAMPLES - len(examples)).to_pylist()
+        examples += table.slice(0, max(0, REJECTED_EXAMPLES - len(examples))).to_pylist()
     score = read_agreement(fit)
     return Page(
         title=session.config.report.title,
@@ -139,14 +141,6 @@ def _page(
         settings=dict(result_settings(session.config)),
         version=clusterlib.__version__,
     )
-
-
-def _read_record(fit: Fit) -> dict[str, Any] | None:
-    try:
-        record: dict[str, Any] = json.loads(storage.read_bytes(_record_uri(fit)))
-    except FileNotFoundError:
-        return None
-    return record
 
 
 def _record_uri(fit: Fit) -> str:

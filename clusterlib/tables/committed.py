@@ -33,6 +33,7 @@ from clusterlib.tables.protocol import (
 )
 
 ROW_GROUP_ROWS = 8_192
+READ_THREADS = 16
 
 
 class CommittedTable:
@@ -64,7 +65,7 @@ class CommittedTable:
         header = self._entry_uri(0)
         body = json.dumps(dict(settings), indent=2, sort_keys=True).encode()
         if not storage.create_bytes(header, body):
-            check_settings(json.loads(storage.read_bytes(header)), settings, where=self._log)
+            check_settings(storage.read_json(header) or {}, settings, where=self._log)
         self.refresh()
 
     def refresh(self) -> None:
@@ -77,7 +78,7 @@ class CommittedTable:
         numbers: list[int] = []
         while self.state.last_commit + len(numbers) + 1 in present:
             numbers.append(self.state.last_commit + len(numbers) + 1)
-        with ThreadPoolExecutor(16) as pool:
+        with ThreadPoolExecutor(READ_THREADS) as pool:
             for number, data in zip(
                 numbers,
                 pool.map(lambda n: storage.read_bytes(self._entry_uri(n)), numbers),
@@ -115,12 +116,16 @@ class CommittedTable:
 
     def count(self, dataset: str) -> int:
         """Committed rows of `dataset`."""
-        return sum(proposal.count(dataset) for proposal in self.state.proposals)
+        return self.state.counts[dataset]
 
     def read(self, dataset: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Every committed file of `dataset`, one table each, by first row."""
-        for file, _ in self.files(dataset):
-            yield read_parquet(storage.join(self.root, file.path), columns)
+        uris = [storage.join(self.root, file.path) for file, _ in self.files(dataset)]
+        with ThreadPoolExecutor(READ_THREADS) as pool:
+            # A few at a time, so that what waits to be taken stays small.
+            for start in range(0, len(uris), 2 * READ_THREADS):
+                part = uris[start : start + 2 * READ_THREADS]
+                yield from pool.map(lambda uri: read_parquet(uri, columns), part)
 
     def _entry_uri(self, number: int) -> str:
         return storage.join(self._log, f"{number:08d}.json")

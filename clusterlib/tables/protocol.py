@@ -8,6 +8,7 @@ log agree. No I/O happens here.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -43,10 +44,6 @@ class Proposal:
     @property
     def rows(self) -> int:
         return sum(stop - start for start, stop in self.ranges)
-
-    def count(self, dataset: str) -> int:
-        """Rows this proposal adds to `dataset`."""
-        return sum(file.rows for file in self.files if file.dataset == dataset)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -113,6 +110,7 @@ class LogState:
     committed: RowSet = field(init=False)
     proposals: list[Proposal] = field(default_factory=list)
     last_commit: int = 0
+    counts: Counter[str] = field(default_factory=Counter)  # committed rows of each dataset
 
     def __post_init__(self) -> None:
         self.committed = RowSet(self.rows)
@@ -140,6 +138,8 @@ class LogState:
         for proposal in self.admissible(entry or ()):
             self.committed.add(proposal.ranges)
             self.proposals.append(proposal)
+            for file in proposal.files:
+                self.counts[file.dataset] += file.rows
 
 
 def encode_entry(proposals: Sequence[Proposal], *, writer: str) -> bytes:

@@ -113,6 +113,35 @@ def test_a_missing_table_is_one_sentence(tmp_path: Path) -> None:
         list(read_table(config(tmp_path / "none.csv")))
 
 
+def test_words_for_nothing_are_words(tmp_path: Path) -> None:
+    source = tmp_path / "t.csv"
+    source.write_text("uri,sku,kind\na.png,NA,null\nb.png,NULL,nan\nc.png,N/A,\n")
+    freeze(
+        read_table(config(source, id_column="sku", label_column="kind")),
+        tmp_path / "out",
+    )
+    found = rows(tmp_path / "out", 0, 3)
+    assert [row["image_id"] for row in found] == ["NA", "NULL", "N/A"]
+    assert [row["label"] for row in found] == ["null", "nan", None]
+
+
+def test_a_row_without_a_uri_gets_an_id_of_its_own(tmp_path: Path) -> None:
+    source = tmp_path / "T.CSV"
+    source.write_text("uri,x\na.png,1\n,2\n")
+    freeze(read_table(config(source)), tmp_path / "out")
+    assert [row["image_id"] for row in rows(tmp_path / "out", 0, 2)] == ["a.png", "row-1"]
+
+
+def test_tables_that_cannot_be_kept_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "twice.csv").write_text("uri,x,x\na.png,1,2\n")
+    (tmp_path / "empty.jsonl").write_text('{"uri":"a.png","m":{}}\n')
+    (tmp_path / "folder.parquet").mkdir()
+    for name in ("twice.csv", "empty.jsonl", "folder.parquet"):
+        with pytest.raises(InputError) as caught:
+            freeze(read_table(config(tmp_path / name)), tmp_path / "out")
+        assert "\n" not in str(caught.value)
+
+
 def test_duplicate_ids_are_refused_and_two_named(tmp_path: Path) -> None:
     source = tmp_path / "t.csv"
     source.write_text("uri\na.png\nb.png\nc.png\na.png\nb.png\na.png\n")

@@ -12,7 +12,7 @@ from clusterlib.clustering.sweep import KScore, choose_k, k_grid, sweep
 
 def scores(**silhouettes: float | None) -> list[KScore]:
     return [
-        KScore(int(name[1:]), inertia=1.0, silhouette=value, smallest=1, largest=9)
+        KScore(int(name[1:]), int(name[1:]), inertia=1.0, silhouette=value, smallest=1, largest=9)
         for name, value in silhouettes.items()
     ]
 
@@ -61,7 +61,17 @@ def test_a_silhouette_that_still_rises_at_the_end_is_no_clear_k() -> None:
     choice = choose_k(scores(k4=0.1, k8=0.2, k16=0.3))
     assert choice.k == 16
     assert choice.reason.startswith("no clear k")
-    assert "raise clustering.k_max" in choice.reason
+    assert "clustering.k_max" in choice.reason
+
+
+def test_no_more_groups_than_the_images_differ() -> None:
+    few = [
+        KScore(asked, k, inertia=1.0, silhouette=value, smallest=1, largest=9)
+        for asked, k, value in [(2, 2, 0.5), (4, 4, 0.7), (8, 5, 1.0), (16, 5, 1.0)]
+    ]
+    choice = choose_k(few)
+    assert choice.k == 5
+    assert "as far as these images differ" in choice.reason
 
 
 def test_a_single_score_is_taken() -> None:
@@ -74,7 +84,7 @@ def test_undefined_silhouettes_are_passed_over() -> None:
     assert choose_k(scores(k2=None, k4=0.2)).k == 4
     choice = choose_k(scores(k1=None))
     assert choice.k == 1
-    assert "so few images" in choice.reason
+    assert "too few or too alike" in choice.reason
 
 
 def test_no_score_is_no_choice() -> None:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from clusterlib.errors import InputError
-from clusterlib.labels.names import fill_names, read_names
+from clusterlib.labels.names import fill_names, fit_of, read_names
 from clusterlib.labels.propagate import label_rows
 from clusterlib.tables.schemas import LABELS
 
@@ -33,6 +33,7 @@ def test_a_spreadsheets_byte_order_mark_is_no_trouble() -> None:
         (HEADER + "r,g,0,5,u,x,,\n", "made for run r fit g"),
         (HEADER + "r,f,7,5,u,x,,\n", "unknown cluster '7'; this fit has 0 to 2"),
         (HEADER + "r,f,one,5,u,x,,\n", "unknown cluster 'one'"),
+        (HEADER + "r,f,--3,5,u,x,,\n", "unknown cluster '--3'"),
         (HEADER + "r,f,0,5,u,x,,\nr,f,0,5,u,y,,\n", "cluster 0 is called both 'x' and 'y'"),
         ("run_id,fit_id,size\nr,f,0\n", "the columns cluster_id, name are missing"),
         ("", "missing"),
@@ -42,6 +43,16 @@ def test_wrong_sheets_are_refused_in_one_sentence(text: str, words: str) -> None
     with pytest.raises(InputError, match=words) as caught:
         read(text)
     assert "\n" not in str(caught.value)
+
+
+def test_what_spreadsheets_do_to_a_sheet_is_understood() -> None:
+    assert read(HEADER.replace(",", ";") + "r;f;0;5;u;shoes, red;;\n;;;;;;;\n") == {0: "shoes, red"}
+    assert read(HEADER + "r,f,0,5,u,x,,\n,,,,,,,\n") == {0: "x"}
+
+
+def test_a_sheet_tells_its_fit() -> None:
+    assert fit_of((HEADER + "r,abc,0,5,u,x,,\n").encode()) == "abc"
+    assert fit_of(HEADER.encode()) is None
 
 
 def test_not_text_is_refused() -> None:

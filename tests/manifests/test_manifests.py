@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import xml.etree.ElementTree as ET
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -67,6 +68,13 @@ def joined(ids: list[str]) -> pa.Table:
     return flat.join(catalog(ids), assignments([*rows[::-1], 9, 99]), quarantine([12, 3]))
 
 
+def tasks_of(manifest: pa.Table) -> list[dict[str, Any]]:
+    data = label_studio.task_bytes(manifest, run_id="r", fit_id="f")
+    assert data is not None
+    found: list[dict[str, Any]] = json.loads(data)
+    return found
+
+
 def test_every_catalogue_row_once_with_cluster_or_reason() -> None:
     manifest = joined(["a", "b", "c", "d"])
     assert manifest["row_id"].to_pylist() == [10, 11, 12, 13]
@@ -84,10 +92,8 @@ def test_csv_is_inert_and_re_reads() -> None:
     manifest = joined(HOSTILE)
     rows = list(csv.DictReader(io.StringIO(flat.csv_bytes(manifest).decode(), newline="")))
     assert [row["image_id"].removeprefix("'") for row in rows] == HOSTILE
-    assert not any(
-        cell.startswith(("=", "+", "@", "\t", "\r")) for row in rows for cell in row.values()
-    )
-    assert [row["image_id"][:1] for row in rows][:4] == ["'"] * 4
+    assert not any(cell.startswith(("=", "@", "\t", "\r")) for row in rows for cell in row.values())
+    assert [row["image_id"] for row in rows][:4] == ["'" + HOSTILE[0], "+1", "-2", "'@x"]
     assert rows[1]["extra.price"] == "1"
     assert (rows[2]["cluster_id"], rows[2]["rejected"]) == ("", "empty")
 
@@ -97,8 +103,28 @@ def test_negative_numbers_stay_numbers_in_csv() -> None:
     assert float(rows[1]["silhouette"]) == -1
 
 
+def test_the_users_numbers_are_left_alone_in_csv() -> None:
+    values = ["-5.2", "+49123", "1234567.891", "-2e-7", "-2+3"]
+    struct = pa.struct([("price", pa.string()), ("exact", pa.float64())])
+    rows = [
+        {"row_id": n, "image_id": f"-{n}", "uri": "u", "extra": {"price": v, "exact": 48.1371549}}
+        for n, v in enumerate(values)
+    ]
+    table = pa.Table.from_pylist(rows, schema=with_extra(CATALOG, struct))
+    manifest = flat.join(table, assignments([]), quarantine(list(range(5))))
+    read = list(csv.DictReader(io.StringIO(flat.csv_bytes(manifest).decode())))
+    assert [row["extra.price"] for row in read] == [*values[:4], "'-2+3"]
+    assert {row["extra.exact"] for row in read} == {"48.1371549"}
+    assert read[3]["image_id"] == "-3"
+
+
+def test_no_clustered_row_is_no_file_for_label_studio() -> None:
+    manifest = flat.join(catalog(["a"], first=12), assignments([]), quarantine([12]))
+    assert label_studio.task_bytes(manifest, run_id="r", fit_id="f") is None
+
+
 def test_label_studio_tasks() -> None:
-    tasks = json.loads(label_studio.task_bytes(joined(HOSTILE), run_id="r", fit_id="f"))
+    tasks = tasks_of(joined(HOSTILE))
     assert len(tasks) == len(HOSTILE) - 1  # the quarantined row is no task
     assert tasks[0]["data"]["image_id"] == HOSTILE[0]
     scores = [task["predictions"][0]["score"] for task in tasks]
@@ -111,7 +137,7 @@ def test_label_studio_choices_are_those_of_the_interface() -> None:
     interface = ET.fromstring(label_studio.interface_xml([0, 1, 2, 1000]))
     known = {choice.get("value") for choice in interface.iter("Choice")}
     control = next(iter(interface.iter("Choices")))
-    tasks = json.loads(label_studio.task_bytes(joined(["a", "b", "c"]), run_id="r", fit_id="f"))
+    tasks = tasks_of(joined(["a", "b", "c"]))
     for task in tasks:
         result = task["predictions"][0]["result"][0]
         assert set(result["value"]["choices"]) <= known

@@ -248,6 +248,82 @@ def test_too_many_rejects_stop_the_job_after_committing(tmp_path: Path) -> None:
     assert session.record["stages"]["embed_images"]["quarantined"] == 20
 
 
+def test_too_many_rejects_still_leave_a_report(tmp_path: Path, shapes_folder: Path) -> None:
+    table = tmp_path / "t.csv"
+    good = sorted(shapes_folder.rglob("*.png"))[:20]
+    long = "x" * 5_000  # a path that no file system takes
+    odd = ["nosuch://bucket/a.png", long, "loop.png"]
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    table.write_text("\n".join(["uri", *map(str, good), *odd]) + "\n")
+    session = session_for(settings(table, tmp_path / "run"))
+    with pytest.raises(TooManyRejectsError, match=r"3 of 23 images are unusable \(bad_uri 3\)"):
+        run_pipeline(session)
+    assert (fit_folder(session) / "report/index.html").exists()
+
+
+def test_other_manifest_settings_leave_no_row_twice(
+    done: Session, tree: dict[str, Any], tmp_path: Path
+) -> None:
+    from clusterlib.stages.write_manifests import write_manifests
+
+    for rows_per_file in (10, 50):
+        changed = tree | {"manifests": {"rows_per_file": rows_per_file, "formats": ["parquet"]}}
+        write_manifests(session_for(changed))
+        manifest = read(fit_folder(done) / "manifests/parquet")
+        assert manifest["row_id"].to_pylist() == list(range(124))
+    assert not (fit_folder(done) / "manifests/csv").exists()
+    write_manifests(session_for(tree))
+    assert (fit_folder(done) / "manifests/csv").exists()
+
+
+def test_manifests_that_were_killed_half_way_are_not_trusted(
+    done: Session, tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clusterlib.stages import write_manifests as stage
+
+    def killed(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "map_slices", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stage.write_manifests(session_for(tree | {"manifests": {"rows_per_file": 7}}))
+    again = session_for(tree)
+    stage.write_manifests(again)
+    assert again.record["stages"]["write_manifests"]["rows"] == 124
+    manifest = read(fit_folder(done) / "manifests/parquet")
+    assert manifest["row_id"].to_pylist() == list(range(124))
+
+
+def test_a_sheet_finds_its_own_fit(done: Session, tree: dict[str, Any]) -> None:
+    other = session_for(tree | {"clustering": tree["clustering"] | {"k": 2}})
+    run_pipeline(other)
+    sheet, _ = name_by_majority(done)
+    apply_labels(other, names=sheet)  # configured for k=2, named for k=4
+    assert read(fit_folder(done) / "labels/labels").num_rows == 124
+    assert not (fit_folder(other) / "labels").exists()
+
+
+def test_a_refused_command_leaves_the_runs_configuration(
+    done: Session, tree: dict[str, Any], shapes_folder: Path
+) -> None:
+    session_for(tree).write_config()
+    before = Path(done.run.config).read_text()
+    with pytest.raises(StaleArtifactError):
+        session_for(tree | {"catalog": {"source": str(shapes_folder)}}).write_config()
+    assert Path(done.run.config).read_text() == before
+
+
+def test_the_record_drops_what_later_stages_said(done: Session, tree: dict[str, Any]) -> None:
+    from clusterlib.stages.fit_clusters import fit_clusters
+
+    run_pipeline(session_for(tree))
+    session = session_for(tree)
+    session.record = {"stages": dict.fromkeys(("build_catalog", "write_report"), {})}
+    fit_clusters(session)
+    assert sorted(session.record["stages"]) == ["build_catalog", "fit_clusters"]
+
+
 def test_stages_out_of_order_say_what_to_run_first(tmp_path: Path, shapes_folder: Path) -> None:
     from clusterlib.stages.fit_clusters import fit_clusters
 

@@ -39,7 +39,7 @@ def committed(run: Path) -> dict[str, list[list[int]]]:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_half_way_and_started_again(
     tmp_path: Path, shapes_folder: Path, how: signal.Signals
 ) -> None:
@@ -62,7 +62,7 @@ def test_killed_half_way_and_started_again(
         b - a for ranges in {str(r): r for r in before.values()}.values() for a, b in ranges
     )
     assert 0 < rows_before < 120, out
-    if how == signal.SIGINT:
+    if how == signal.SIGTERM:
         assert first.returncode == 130, out
         assert "run the same command again to resume" in out
         assert json.loads((run / "run.json").read_text())["exit_code"] == 130

@@ -47,6 +47,7 @@ class Session:
     run: Run
     screen: Screen
     record: dict[str, Any] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
     _started_ray: bool = False
 
     @contextlib.contextmanager
@@ -230,6 +231,7 @@ def write_record(session: Session, *, job: str, exit_code: int, error: str | Non
             "exit_code": exit_code,
             "error": error,
             "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - session.started, 1),
             "driver_peak_rss_mb": round(_peak_rss_mb(), 1),
             "versions": {"clusterlib": clusterlib.__version__, "python": platform.python_version()}
             | {name: metadata.version(name) for name in ("ray", "torch", "numpy", "pyarrow")},

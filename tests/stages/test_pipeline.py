@@ -261,6 +261,51 @@ def test_too_many_rejects_still_leave_a_report(tmp_path: Path, shapes_folder: Pa
     assert (fit_folder(session) / "report/index.html").exists()
 
 
+def test_a_store_that_fails_for_a_while_rejects_nothing(
+    tmp_path: Path, shapes_folder: Path
+) -> None:
+    """A whole block and single rows of others answer 503 until a later pass asks again."""
+    import threading
+    from collections import Counter
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    files = sorted(shapes_folder.rglob("*.png"))[::10]
+    failing = {*range(4), 6}
+    asked: Counter[int] = Counter()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            number = int(self.path.strip("/"))
+            asked[number] += 1
+            is_busy = number in failing and asked[number] <= 4  # all the tries of one read
+            body = b"" if is_busy else files[number].read_bytes()
+            self.send_response(503 if is_busy else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    table = tmp_path / "t.csv"
+    root = f"http://127.0.0.1:{server.server_port}"
+    table.write_text("\n".join(["uri", *(f"{root}/{n}" for n in range(len(files)))]) + "\n")
+    session = session_for(settings(table, tmp_path / "run", compute={"embed": {"block_rows": 4}}))
+    from clusterlib.stages.build_catalog import build_catalog
+
+    build_catalog(session)
+    try:
+        embed_images(session)
+    finally:
+        server.shutdown()
+    facts = session.record["stages"]["embed_images"]
+    assert (facts["embedded"], facts["quarantined"]) == (len(files), 0)
+    assert all(asked[number] == 5 for number in failing)
+    assert read(Path(session.run.uri) / "embeddings").num_rows == len(files)
+
+
 def test_other_manifest_settings_leave_no_row_twice(
     done: Session, tree: dict[str, Any], tmp_path: Path
 ) -> None:

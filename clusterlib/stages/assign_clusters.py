@@ -59,6 +59,7 @@ def assign_clusters(session: Session) -> None:
         if not table.is_complete:
             session.start_ray()
             _assign_missing(session, fit, embeddings, table, lambda p: progress.advance(p.rows))
+            table.delete_orphans(("assignments",))
         if not already:
             session.start_ray()
             _describe(session, fit, table, k=model["k"])

@@ -72,6 +72,7 @@ def embed_images(session: Session) -> None:
         progress.total(catalog.rows, done=done_before)
         if not table.is_complete:
             _embed_missing(session, table, spec, progress, facts, run_id=fingerprint(settings))
+            table.delete_orphans(("embeddings", "quarantine", "sample"))
         _report_counts(session, table, progress, facts, done_before)
         facts["run_id"] = fingerprint(settings)
     if table.count("embeddings") == 0:

@@ -127,6 +127,29 @@ class CommittedTable:
                 part = uris[start : start + 2 * READ_THREADS]
                 yield from pool.map(lambda uri: read_parquet(uri, columns), part)
 
+    def delete_orphans(self, datasets: Sequence[str]) -> int:
+        """Delete the files of `datasets` that no commit names; returns how many.
+
+        Only a complete table may: then no proposal can ever be accepted again, so what is not
+        committed never will be, whoever wrote it.
+
+        Raises:
+            ValueError: rows are missing.
+        """
+        if not self.is_complete:
+            raise ValueError("orphans of an unfinished table may still be proposed")
+        deleted = 0
+        for dataset in datasets:
+            kept = {storage.join(self.root, file.path) for file, _ in self.files(dataset)}
+            folder = storage.join(self.root, dataset)
+            if not storage.exists(folder):
+                continue
+            for info in storage.list_files(folder):
+                if info.uri not in kept:
+                    storage.delete(info.uri)
+                    deleted += 1
+        return deleted
+
     def _entry_uri(self, number: int) -> str:
         return storage.join(self._log, f"{number:08d}.json")
 

@@ -80,6 +80,10 @@ def test_killed_half_way_and_started_again(
         for i in pq.read_table(run / path)["row_id"].to_pylist()
     ]
     assert sorted(ids) == list(range(120))
+    # Whatever the killed run left unfinished is gone: every file on disk is a committed one.
+    assert {str(p.relative_to(run)) for p in (run / "embeddings").iterdir()} == {
+        path for path in after if path.startswith("embeddings/")
+    }
     record = json.loads((run / "run.json").read_text())
     assert record["stages"]["embed_images"]["newly_done"] == 120 - rows_before
     assert record["driver_peak_rss_mb"] > 50

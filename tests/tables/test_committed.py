@@ -53,6 +53,18 @@ def test_only_what_is_committed_is_visible(root: str) -> None:
     assert driver.state.committed.missing() == ((4, 10),)
 
 
+def test_orphans_go_once_the_table_is_complete(root: str) -> None:
+    driver = table(root)
+    driver.commit([propose(root, 0, 6)])
+    propose(root, 6, 8)
+    with pytest.raises(ValueError, match="unfinished"):
+        driver.delete_orphans(["data"])
+    driver.commit([propose(root, 6, 10)])
+    assert driver.delete_orphans(["data", "never-written"]) == 1
+    assert len(list(storage.list_files(storage.join(root, "data")))) == 2
+    assert sorted(visible(root)) == list(range(10))
+
+
 def test_a_retried_worker_changes_nothing(root: str) -> None:
     driver = table(root)
     driver.commit([propose(root, 0, 10)])

@@ -87,4 +87,6 @@ def test_killed_half_way_and_started_again(
     record = json.loads((run / "run.json").read_text())
     assert record["stages"]["embed_images"]["newly_done"] == 120 - rows_before
     assert record["driver_peak_rss_mb"] > 50
-    assert record["seconds"] >= sum(stage["seconds"] for stage in record["stages"].values())
+    # Each figure is rounded; the whole is no shorter than its parts.
+    parts = sum(stage["seconds"] for stage in record["stages"].values())
+    assert record["seconds"] + 0.2 > parts > 0

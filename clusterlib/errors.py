@@ -4,7 +4,10 @@ ClusterlibError
 ├ ConfigError               exit 2   a setting; names its key path
 ├ InputError                exit 3   a source, store or file that cannot be used
 │ ├ StaleArtifactError      exit 3   what is in the run belongs to other settings
-│ └ TransientStorageError   exit 3   a store kept failing, also after retries
+│ ├ DamagedArtifactError    exit 3   what is in the run is not what was committed
+│ ├ TransientStorageError   exit 3   a store kept failing, also after retries
+│ ├ StoreRefusedError       exit 3   a store refuses everything: credentials, bucket, name, space
+│ └ WorkersLostError        exit 3   worker processes keep dying
 ├ TooManyRejectsError       exit 4   more unusable images than images.max_reject_fraction
 └ ClusteringError           exit 5   these embeddings cannot be clustered as asked
 """
@@ -38,8 +41,20 @@ class StaleArtifactError(InputError):
     """An artifact in the run was made with other settings; nothing is overwritten."""
 
 
+class DamagedArtifactError(InputError):
+    """An artifact in the run is gone, altered, or contradicts the commit log."""
+
+
+class StoreRefusedError(InputError):
+    """A store refuses whatever is asked, so that trying the next file is pointless."""
+
+
 class TransientStorageError(InputError):
     """A store did not answer properly, also after retries; says nothing about the file."""
+
+
+class WorkersLostError(InputError):
+    """Worker processes or nodes died; what is committed stays."""
 
 
 class TooManyRejectsError(ClusterlibError):

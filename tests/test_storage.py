@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 from clusterlib import storage
-from clusterlib.errors import InputError, TransientStorageError
+from clusterlib.errors import InputError, StoreRefusedError, TransientStorageError
+from clusterlib.storage.retries import call_with_retries
+
+ONCE = storage.Patience(attempts=1, seconds=5, name_seconds=5)
+ONCE_MORE = storage.Patience(attempts=2, seconds=5, name_seconds=5)
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -85,13 +89,12 @@ def test_an_unreachable_store_is_transient(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setattr(storage, "_ATTEMPTS", 1)
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
     try:
         with pytest.raises(TransientStorageError, match="connect"):
-            storage.read_bytes("s3://bucket/key")
+            storage.read_bytes("s3://bucket/key", patience=ONCE)
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
 
@@ -99,9 +102,9 @@ def test_an_unreachable_store_is_transient(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("code", "kind", "expected"),
     [
-        ("ExpiredToken", PermissionError, TransientStorageError),
-        ("InvalidAccessKeyId", PermissionError, TransientStorageError),
-        ("NoSuchBucket", FileNotFoundError, TransientStorageError),
+        ("ExpiredToken", PermissionError, StoreRefusedError),
+        ("InvalidAccessKeyId", PermissionError, StoreRefusedError),
+        ("NoSuchBucket", FileNotFoundError, StoreRefusedError),
         ("AccessDenied", PermissionError, PermissionError),
         ("NoSuchKey", FileNotFoundError, FileNotFoundError),
     ],
@@ -114,18 +117,24 @@ def test_what_refuses_everything_is_not_about_one_file(
     class ClientError(Exception):
         response = {"Error": {"Code": code}}
 
-    def answer() -> None:
+    tries: list[int] = []
+
+    def answer(attempt: int) -> None:
+        tries.append(attempt)
         raise kind("refused") from ClientError()
 
-    with pytest.raises(expected):
-        storage._with_retries(answer, "s3://bucket/key?X-Amz-Signature=secret")
-    if expected is TransientStorageError:
-        with pytest.raises(expected, match="^s3://bucket/key: refused$"):
-            storage._with_retries(answer, "s3://bucket/key?X-Amz-Signature=secret")
+    renewed: list[bool] = []
+    with pytest.raises(expected) as caught:
+        call_with_retries(
+            answer, place="s3://b/k", patience=ONCE_MORE, on_refusal=lambda: renewed.append(True)
+        )
+    # Credentials that were renewed meanwhile get one chance; an answer about a file gets none.
+    assert (len(tries), len(renewed)) == ((2, 1) if expected is StoreRefusedError else (1, 0))
+    if expected is StoreRefusedError:
+        assert str(caught.value) == f"s3://b/k: {kind.__name__}: refused"
 
 
-def test_http_failures_are_not_missing_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
+def test_http_failures_are_not_missing_files() -> None:
     from http.server import BaseHTTPRequestHandler, HTTPServer
 
     class Handler(BaseHTTPRequestHandler):
@@ -139,7 +148,6 @@ def test_http_failures_are_not_missing_files(monkeypatch: pytest.MonkeyPatch) ->
         def log_message(self, *args: object) -> None:
             pass
 
-    monkeypatch.setattr(storage, "_ATTEMPTS", 1)
     server = HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     root = f"http://127.0.0.1:{server.server_port}"
@@ -150,7 +158,7 @@ def test_http_failures_are_not_missing_files(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(FileNotFoundError):
             storage.read_bytes(f"{root}/gone", max_bytes=99)
         with pytest.raises(TransientStorageError, match="503"):
-            storage.read_bytes(f"{root}/busy", max_bytes=99)
+            storage.read_bytes(f"{root}/busy", max_bytes=99, patience=ONCE)
     finally:
         server.shutdown()
 

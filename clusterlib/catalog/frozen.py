@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from clusterlib import storage
 from clusterlib.catalog.source import SourceBatch
 from clusterlib.errors import InputError
-from clusterlib.tables.committed import encode_parquet
+from clusterlib.tables.parquet import encode_parquet
 from clusterlib.tables.schemas import CATALOG, with_extra
 
 ROWS_PER_PART = 100_000

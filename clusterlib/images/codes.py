@@ -22,6 +22,9 @@ CODES: Final = {
     "truncated": "the file ends too early",
     "corrupt": "the content contradicts its own checks",
     "undecodable": "the bytes are no image that the decoder knows",
+    "decoder_crash": "decoding it ended the decoder's process",
+    "decoder_timeout": "decoding it took longer than images.max_decode_seconds",
+    "decoder_oom": "decoding it took more memory than images.max_decode_mb",
     "bad_vector": "the encoder returned NaN, infinity or zero for it",
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clusterlib.tables.committed import encode_parquet
+from clusterlib.tables.parquet import encode_parquet
 from clusterlib.tables.schemas import EXTRA, MANIFEST, with_extra
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")

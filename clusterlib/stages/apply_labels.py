@@ -13,7 +13,7 @@ from clusterlib.labels.propagate import label_rows
 from clusterlib.run import Fit
 from clusterlib.stages.session import Session
 from clusterlib.stages.write_manifests import RowSlice, map_slices, read_manifest, row_slices
-from clusterlib.tables.committed import encode_parquet, read_parquet
+from clusterlib.tables.parquet import encode_parquet, read_parquet
 
 
 def apply_labels(session: Session, names: str | None = None) -> None:

@@ -10,7 +10,7 @@ import io
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,16 +24,15 @@ from clusterlib.clustering.assign import ClusterModel, assign
 from clusterlib.clustering.picks import KINDS, row_hash, top_per_cluster
 from clusterlib.errors import InputError
 from clusterlib.run import Fit
+from clusterlib.stages.compact_table import compact_table
 from clusterlib.stages.fit_clusters import read_model, read_record
+from clusterlib.stages.progress import StageProgress
 from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import batches, commit_stream, run_tasks
-from clusterlib.tables.committed import (
-    CommittedTable,
-    encode_parquet,
-    read_parquet,
-    write_proposal,
-)
-from clusterlib.tables.protocol import Proposal, Ranges
+from clusterlib.tables.committed import CommittedTable, write_proposal
+from clusterlib.tables.parquet import encode_parquet, read_parquet
+from clusterlib.tables.protocol import CommittedFile
+from clusterlib.tables.ranges import Ranges, RowSet, contains
 from clusterlib.tables.schemas import ASSIGNMENTS, CLUSTERS
 
 ROWS_PER_TASK = 50_000
@@ -52,14 +51,14 @@ def assign_clusters(session: Session) -> None:
         if model is None:
             raise InputError(f"{fit.uri}: no fit yet; run jobs.fit_clusters first")
         rows = embeddings.state.rows
-        table = CommittedTable(fit.uri, log=fit.assign_log, rows=rows)
+        table = session.table(fit.uri, log=fit.assign_log, rows=rows)
         table.open(session.fit_settings(run_id))
         progress.total(rows, done=len(table.state.committed))
         already = table.is_complete and storage.exists(fit.clusters)
         if not table.is_complete:
             session.start_ray()
-            _assign_missing(session, fit, embeddings, table, lambda p: progress.advance(p.rows))
-            table.delete_orphans(("assignments",))
+            _assign_missing(session, fit, embeddings, table, progress)
+            compact_table(session, table, ("assignments",))
         if not already:
             session.start_ray()
             _describe(session, fit, table, k=model["k"])
@@ -82,14 +81,13 @@ def _agreement_uri(fit: Fit) -> str:
 
 
 def _assign_missing(
-    session: Session, fit: Fit, embeddings: CommittedTable, table: CommittedTable, on_commit: Any
+    session: Session,
+    fit: Fit,
+    embeddings: CommittedTable,
+    table: CommittedTable,
+    progress: StageProgress,
 ) -> None:
-    todo = [
-        proposal
-        for proposal in sorted(embeddings.state.proposals, key=lambda p: p.ranges)
-        if not table.state.committed.overlaps(proposal.ranges)
-    ]
-    groups = _groups(todo)
+    groups = group_files(embeddings.files("embeddings"), table.state.missing())
     proposals = run_tasks(
         _assign_group, len(groups), groups=groups, root=session.run.uri, fit_uri=fit.uri
     )
@@ -97,25 +95,34 @@ def _assign_missing(
         table,
         proposals,
         every_seconds=session.config.compute.commit_seconds,
-        on_commit=on_commit,
+        on_commit=lambda _: progress.reach(len(table.state.committed)),
     )
     if not table.is_complete:
         raise InputError(f"{fit.uri}: some assignments are missing; run the same command again")
 
 
-def _groups(proposals: Iterable[Proposal]) -> list[tuple[list[str], Ranges]]:
-    """Embedding files and row ranges for each task, about ROWS_PER_TASK rows."""
-    groups: list[tuple[list[str], Ranges]] = []
-    size = ROWS_PER_TASK
-    for proposal in proposals:
-        if size >= ROWS_PER_TASK:
-            groups.append(([], ()))
-            size = 0
-        paths, ranges = groups[-1]
-        paths += [file.path for file in proposal.files if file.dataset == "embeddings"]
-        groups[-1] = (paths, ranges + proposal.ranges)
-        size += proposal.rows
-    return groups
+def group_files(
+    files: Sequence[CommittedFile], missing: Ranges, *, rows_per_task: int = ROWS_PER_TASK
+) -> list[tuple[list[str], Ranges]]:
+    """Embedding files and the missing rows that each task settles with them.
+
+    Every missing row is in exactly one group. The last has those of no file, since they were all
+    quarantined.
+    """
+    groups: list[tuple[list[str], RowSet]] = []
+    rest = RowSet(missing)
+    for file in files:
+        mine = rest.intersection(file.ranges)
+        if not mine:
+            continue
+        if not groups or len(groups[-1][1]) >= rows_per_task:
+            groups.append(([], RowSet()))
+        groups[-1][0].append(file.entry.path)
+        groups[-1][1].add(mine)
+        rest.remove(mine)
+    if rest:
+        groups.append(([], rest))
+    return [(paths, rows.ranges) for paths, rows in groups]
 
 
 def _assign_group(
@@ -128,18 +135,17 @@ def _assign_group(
     started_at = time.time()
     paths, ranges = groups[int(batch["id"][0])]
     model = _cached_model(storage.join(fit_uri, "model"))
-    parts = [
-        _assign_file(
-            read_parquet(storage.join(root, path), ["row_id", "image_id", "uri", "embedding"]),
-            model,
-        )
-        for path in paths
-    ]
+    parts = []
+    for path in paths:
+        rows = read_parquet(storage.join(root, path), ["row_id", "image_id", "uri", "embedding"])
+        # A file may hold rows that were assigned before it was made of others.
+        mine = contains(ranges, rows["row_id"].to_numpy())
+        parts.append(_assign_file(rows if mine.all() else rows.filter(pa.array(mine)), model))
     assigned = pa.concat_tables(parts) if parts else ASSIGNMENTS.empty_table()
     proposal = write_proposal(
         fit_uri, {"assignments": assigned}, ranges=ranges, started_at=started_at
     )
-    return {"proposal": [json.dumps(proposal.to_json())]}
+    return {"change": [json.dumps(proposal.to_json())]}
 
 
 @functools.lru_cache(maxsize=1)
@@ -172,7 +178,7 @@ _SUMS = ("size", "distance", "silhouette", "negative", "outliers")
 
 def _describe(session: Session, fit: Fit, table: CommittedTable, *, k: int) -> None:
     """Merge per-file sums and picks into clusters.parquet; rows never travel to the driver."""
-    paths = [storage.join(fit.uri, file.path) for file, _ in table.files("assignments")]
+    paths = [table.uri(file) for file in table.files("assignments")]
     has_labels = session.catalog().has_labels
     partials = run_tasks(
         _describe_file,

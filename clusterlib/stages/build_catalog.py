@@ -34,6 +34,13 @@ def build_catalog(session: Session) -> None:
         facts.update(rows=info.rows, skipped_files=info.skipped, digest=info.digest)
 
 
+def folder_root(config: CatalogConfig) -> str | None:
+    """The local folder whose listing is the catalogue; None for tables and for stores."""
+    source = config.source
+    is_table = source.startswith(digits.PREFIX) or source.lower().endswith(table.SUFFIXES)
+    return None if is_table or not storage.is_local(source) else storage.absolute(source)
+
+
 def _read_source(config: CatalogConfig) -> Iterator[SourceBatch]:
     if config.source.startswith(digits.PREFIX):
         place = storage.absolute(config.source.removeprefix(digits.PREFIX))

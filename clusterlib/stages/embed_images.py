@@ -16,9 +16,19 @@ import ray
 from clusterlib.config import EmbedComputeConfig
 from clusterlib.encoders.select import describe_encoder
 from clusterlib.encoders.spec import EncoderSpec
-from clusterlib.errors import ConfigError, InputError, TooManyRejectsError
+from clusterlib.errors import (
+    ConfigError,
+    InputError,
+    TooManyRejectsError,
+    WorkersLostError,
+)
+from clusterlib.images.decode import Limits
+from clusterlib.images.guard import GuardLimits
 from clusterlib.run import fingerprint
+from clusterlib.stages.build_catalog import folder_root
+from clusterlib.stages.compact_table import compact_table
 from clusterlib.stages.embed_workers import EmbedPlan, EncoderActor, fetch_and_decode
+from clusterlib.stages.fetching import ReadPlan
 from clusterlib.stages.progress import StageProgress
 from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import (
@@ -29,8 +39,10 @@ from clusterlib.stages.streaming import (
     split_ranges,
 )
 from clusterlib.tables.committed import CommittedTable
+from clusterlib.tables.parquet import read_parquet
 
-MAX_PASSES = 3
+DATASETS = ("embeddings", "quarantine", "sample")
+MAX_POOR_PASSES = 3
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,8 @@ def embed_images(session: Session) -> None:
 
     Raises:
         StaleArtifactError: the run holds embeddings made with other settings.
-        InputError: the store keeps failing; what is committed stays, and the same command resumes.
+        InputError: the store keeps failing, or workers keep dying; what is committed stays, and the
+            same command resumes.
         TooManyRejectsError: every image is unusable, so that nothing can follow.
     """
     with session.stage("embed_images") as (progress, facts):
@@ -66,13 +79,13 @@ def embed_images(session: Session) -> None:
             "encoder.used_pooling": spec.pooling,
             "encoder.preprocessing": fingerprint(spec.settings()),
         }
-        table = CommittedTable(session.run.uri, log=session.run.embed_log, rows=catalog.rows)
+        table = session.table(session.run.uri, log=session.run.embed_log, rows=catalog.rows)
         table.open(settings)
         done_before = len(table.state.committed)
         progress.total(catalog.rows, done=done_before)
         if not table.is_complete:
             _embed_missing(session, table, spec, progress, facts, run_id=fingerprint(settings))
-            table.delete_orphans(("embeddings", "quarantine", "sample"))
+        compact_table(session, table, DATASETS)
         _report_counts(session, table, progress, facts, done_before)
         facts["run_id"] = fingerprint(settings)
     if table.count("embeddings") == 0:
@@ -95,19 +108,30 @@ def _embed_missing(
     if placement.device == "cpu" and session.config.encoder.precision == "float16":
         session.screen.say("note: float16 is slow on a CPU; encoder.precision=bfloat16 is not")
     progress.begin()
-    plan = _plan(session, spec, catalog_rows=table.state.rows, run_id=run_id)
-    for attempt in range(MAX_PASSES):
-        # Later passes are smaller, so that a failing store delays few neighbours.
-        block_rows = max(1, session.config.compute.embed.block_rows // 8**attempt)
-        pieces = split_ranges(table.state.committed.missing(), block_rows)
-        _one_pass(session, table, plan, placement, pieces, progress)
-        if table.is_complete:
-            return
-    left = table.state.rows - len(table.state.committed)
-    raise InputError(
-        f"{left:,} images could not be read after {MAX_PASSES} passes because their store kept "
-        f"failing; {len(table.state.committed):,} are committed: run the same command again"
-    )
+    plan = _plan(session, spec, table, run_id=run_id)
+    poor_passes, reason = 0, "their store kept failing"
+    while not table.is_complete and poor_passes < MAX_POOR_PASSES:
+        before = len(table.state.committed)
+        # After a poor pass blocks are smaller, so that what fails delays few neighbours.
+        block_rows = max(1, session.config.compute.embed.block_rows // 8**poor_passes)
+        pieces = split_ranges(table.state.missing(), block_rows)
+        lost = None
+        try:
+            _one_pass(session, table, plan, placement, pieces, progress)
+        except WorkersLostError as error:
+            lost = error
+            session.screen.say(f"note: {error}; starting again with what is missing")
+        facts["passes"] = facts.get("passes", 0) + 1
+        # Lost workers are no reason to stop while something is settled between the losses.
+        if lost is None or len(table.state.committed) == before:
+            poor_passes += 1
+            reason = f"worker processes kept dying ({lost})" if lost else reason
+    if not table.is_complete:
+        left = table.state.rows - len(table.state.committed)
+        raise InputError(
+            f"{left:,} images could not be embedded because {reason}; "
+            f"{len(table.state.committed):,} are committed: run the same command again"
+        )
 
 
 def _one_pass(
@@ -141,8 +165,8 @@ def _one_pass(
         table,
         proposals,
         every_seconds=session.config.compute.commit_seconds,
-        on_commit=lambda p: progress.advance(
-            p.rows, words=f"{table.count('quarantine'):,} rejected"
+        on_commit=lambda _: progress.reach(
+            len(table.state.committed), words=f"{table.count('quarantine'):,} rejected"
         ),
     )
 
@@ -176,7 +200,7 @@ def place(config: EmbedComputeConfig, resources: dict[str, float]) -> Placement:
     )
 
 
-def _plan(session: Session, spec: EncoderSpec, *, catalog_rows: int, run_id: str) -> EmbedPlan:
+def _plan(session: Session, spec: EncoderSpec, table: CommittedTable, *, run_id: str) -> EmbedPlan:
     config = session.config
     return EmbedPlan(
         run_uri=session.run.uri,
@@ -184,12 +208,26 @@ def _plan(session: Session, spec: EncoderSpec, *, catalog_rows: int, run_id: str
         run_id=run_id,
         spec=spec,
         storage=config.encoder.storage,
-        max_bytes=config.images.max_bytes,
-        max_pixels=config.images.max_pixels,
-        sample_share=min(1.0, config.sample.rows / catalog_rows),
+        limits=Limits(max_pixels=config.images.max_pixels),
+        guard=GuardLimits(config.images.max_decode_seconds, config.images.max_decode_mb),
+        read=ReadPlan(
+            threads=config.compute.embed.fetch_threads,
+            max_bytes=config.images.max_bytes,
+            root=folder_root(config.catalog),
+            known_good=_known_good(table),
+        ),
+        sample_share=min(1.0, config.sample.rows / table.state.rows),
         seed=config.seed,
-        fetch_threads=config.compute.embed.fetch_threads,
     )
+
+
+def _known_good(table: CommittedTable) -> str | None:
+    """The URI of an image that has been embedded, if any has."""
+    files = table.files("embeddings")
+    if not files:
+        return None
+    found: str = read_parquet(table.uri(files[0]), ["uri"])["uri"][0].as_py()
+    return found
 
 
 def _report_counts(

@@ -5,11 +5,11 @@ N: images of a block, H, W: the encoder's input size, D: embedding dimensions.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,23 +17,17 @@ import numpy as np
 import pyarrow as pa
 
 import clusterlib
-from clusterlib import storage
 from clusterlib.catalog.frozen import read_rows
 from clusterlib.clustering.picks import row_hash
 from clusterlib.encoders.select import load_encoder
 from clusterlib.encoders.spec import EncoderSpec
-from clusterlib.errors import TransientStorageError
 from clusterlib.images.codes import Rejection
-from clusterlib.images.decode import (
-    THUMBNAIL_SIZE,
-    DecodedImage,
-    Limits,
-    array_thumbnail_webp,
-    decode,
-)
+from clusterlib.images.decode import THUMBNAIL_SIZE, Limits, array_thumbnail_webp
+from clusterlib.images.guard import GuardedDecoder, GuardLimits
 from clusterlib.run import fingerprint
+from clusterlib.stages.fetching import Reader, ReadPlan
 from clusterlib.tables.committed import write_proposal
-from clusterlib.tables.protocol import ranges_of
+from clusterlib.tables.ranges import ranges_of
 from clusterlib.tables.schemas import QUARANTINE, embeddings_schema, sample_schema
 
 
@@ -46,11 +40,11 @@ class EmbedPlan:
     run_id: str
     spec: EncoderSpec
     storage: str
-    max_bytes: int
-    max_pixels: int
+    limits: Limits
+    guard: GuardLimits
+    read: ReadPlan
     sample_share: float
     seed: int
-    fetch_threads: int
 
 
 def fetch_and_decode(
@@ -60,39 +54,55 @@ def fetch_and_decode(
 
     Rows whose store fails for reasons of its own are left out, so that a later pass redoes them.
     Returns columns row_id, image_id, uri, pixels (N, H, W, 3) uint8, width, height, n_frames,
-    content_hash, thumbnail, code, detail, started_at; `code` is empty for a usable picture.
+    content_hash, thumbnail, code, detail, attempts, started_at; `code` is empty for a usable
+    picture.
     """
     started_at = time.time()
     start, stop = pieces[int(batch["id"][0])]
     rows = read_rows(
         plan.catalog, start, stop, ["row_id", "image_id", "uri", "size_bytes"]
     ).to_pylist()
-    with ThreadPoolExecutor(plan.fetch_threads) as pool:
-        results = list(pool.map(lambda row: _usable(row, plan), rows))
-    settled = [(row, result) for row, result in zip(rows, results, strict=True) if result]
-    row_ids = np.array([row["row_id"] for row, _ in settled], dtype=np.int64)
+    reader, decoder = _tools(plan)
+    pixels = np.zeros((len(rows), *plan.spec.geometry.output, 3), dtype=np.uint8)
+    found: dict[int, dict[str, Any]] = {}
+
+    def use(index: int, read: bytes | Rejection) -> None:
+        found[index] = dict(_NO_PICTURE)
+        if isinstance(read, Rejection):
+            found[index] |= {"code": read.code, "detail": read.detail}
+            return
+        outcome = decoder.decode(read)
+        found[index] |= {
+            "content_hash": hashlib.blake2b(read, digest_size=16).hexdigest(),
+            "attempts": outcome.attempts,
+        }
+        picture = outcome.result
+        if isinstance(picture, Rejection):
+            found[index] |= {"code": picture.code, "detail": picture.detail}
+            return
+        pixels[index] = picture.pixels_HWC
+        for name in ("width", "height", "n_frames"):
+            found[index][name] = getattr(picture, name)
+
+    reader.read(rows, use)
+    settled = sorted(found)
+    row_ids = np.array([rows[index]["row_id"] for index in settled], dtype=np.int64)
     sampled = row_hash(row_ids, seed=plan.seed) < plan.sample_share
-    pixels = np.zeros((len(settled), *plan.spec.geometry.output, 3), dtype=np.uint8)
-    columns: dict[str, list[Any]] = {name: [] for name in _NO_PICTURE}
-    for index, (row, (result, content_hash)) in enumerate(settled):
-        values = dict(_NO_PICTURE, image_id=row["image_id"], uri=row["uri"] or "")
-        values |= {"content_hash": content_hash, "started_at": started_at}
-        if isinstance(result, Rejection):
-            values |= {"code": result.code, "detail": result.detail}
-        else:
-            pixels[index] = result.pixels_HWC
-            values |= {"width": result.width, "height": result.height, "n_frames": result.n_frames}
-            if sampled[index]:
-                thumbnail = array_thumbnail_webp(result.pixels_HWC, size=THUMBNAIL_SIZE)
-                values["thumbnail"] = thumbnail
-        for name, value in values.items():
-            columns[name].append(value)
-    return {"row_id": row_ids, "pixels": pixels, **columns}
+    for index, wanted in zip(settled, sampled, strict=True):
+        if wanted and not found[index]["code"]:
+            thumbnail = array_thumbnail_webp(pixels[index], size=THUMBNAIL_SIZE)
+            found[index]["thumbnail"] = thumbnail
+    return {
+        "row_id": row_ids,
+        "image_id": [rows[index]["image_id"] for index in settled],
+        "uri": [rows[index]["uri"] or "" for index in settled],
+        "pixels": pixels if len(settled) == len(rows) else pixels[settled],
+        "started_at": [started_at] * len(settled),
+        **{name: [found[index][name] for index in settled] for name in _NO_PICTURE},
+    }
 
 
 _NO_PICTURE: dict[str, Any] = {
-    "image_id": "",
-    "uri": "",
     "width": 0,
     "height": 0,
     "n_frames": 0,
@@ -100,40 +110,15 @@ _NO_PICTURE: dict[str, Any] = {
     "thumbnail": b"",
     "code": "",
     "detail": "",
-    "started_at": 0.0,
+    "attempts": 1,
 }
 
 
-def _usable(row: dict[str, Any], plan: EmbedPlan) -> tuple[DecodedImage | Rejection, str] | None:
-    """The picture or the reason against it, and the hash of its bytes; None: try again later."""
-    data = fetch(row["uri"], max_bytes=plan.max_bytes, size_bytes=row["size_bytes"])
-    if data is None or isinstance(data, Rejection):
-        return (data, "") if data else None
-    limits = Limits(max_pixels=plan.max_pixels)
-    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-    return decode(data, geometry=plan.spec.geometry, limits=limits), digest
-
-
-def fetch(uri: str | None, *, max_bytes: int, size_bytes: int | None) -> bytes | Rejection | None:
-    """The bytes of an image, the reason why there are none, or None when the store is at fault."""
-    if not uri:
-        return Rejection("no_uri")
-    try:
-        return storage.read_bytes(uri, max_bytes=max_bytes, size_bytes=size_bytes)
-    except storage.BadUriError as error:
-        return Rejection("bad_uri", str(error)[:200])
-    except FileNotFoundError:
-        return Rejection("gone")
-    except PermissionError:
-        return Rejection("forbidden")
-    except storage.TooManyBytesError as error:
-        return Rejection("too_many_bytes", str(error))
-    except (storage.NotRegularFileError, IsADirectoryError, NotADirectoryError):
-        return Rejection("not_regular")
-    except ValueError:  # for example a NUL byte in a path
-        return Rejection("bad_uri", "not a valid path")
-    except (TransientStorageError, OSError):
-        return None
+@functools.lru_cache(maxsize=1)
+def _tools(plan: EmbedPlan) -> tuple[Reader, GuardedDecoder]:
+    """The reader and the decoder of this worker process, kept from task to task."""
+    decoder = GuardedDecoder(geometry=plan.spec.geometry, limits=plan.limits, guard=plan.guard)
+    return Reader(plan.read), decoder
 
 
 class EncoderActor:
@@ -150,11 +135,11 @@ class EncoderActor:
         self._encoder = load_encoder(plan.spec, device=device, batch_size=batch_size)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Embed a block from `fetch_and_decode`, write its rows, return the proposal."""
+        """Embed a block from `fetch_and_decode`, write its rows, return the proposal as JSON."""
         plan = self._plan
         row_ids = np.asarray(batch["row_id"])
         if len(row_ids) == 0:
-            return {"proposal": []}
+            return {"change": []}
         codes = np.asarray(batch["code"], dtype=object).copy()
         usable = np.flatnonzero(codes == "")
         x_ND: np.ndarray = np.zeros((0, 1), dtype=np.float32)
@@ -174,7 +159,7 @@ class EncoderActor:
             ranges=ranges_of(row_ids),
             started_at=float(np.min(batch["started_at"])),
         )
-        return {"proposal": [json.dumps(proposal.to_json())]}
+        return {"change": [json.dumps(proposal.to_json())]}
 
 
 def _vectors(x_ND: np.ndarray, plan: EmbedPlan) -> pa.FixedSizeListArray:
@@ -235,7 +220,7 @@ def _quarantine(batch: dict[str, Any], codes: np.ndarray) -> pa.Table:
             "uri": str(batch["uri"][index]) or None,
             "code": str(codes[index]),
             "detail": str(batch["detail"][index]) or None,
-            "attempts": 1,
+            "attempts": int(batch["attempts"][index]),
         }
         for index in rejected
     ]

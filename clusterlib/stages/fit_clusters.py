@@ -19,7 +19,8 @@ from clusterlib.config import ClusteringConfig, dump_yaml
 from clusterlib.errors import ClusteringError
 from clusterlib.run import Fit
 from clusterlib.stages.session import Session
-from clusterlib.tables.committed import CommittedTable, encode_parquet
+from clusterlib.tables.committed import CommittedTable
+from clusterlib.tables.parquet import encode_parquet
 from clusterlib.tables.schemas import SWEEP
 
 

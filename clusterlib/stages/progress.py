@@ -41,7 +41,11 @@ class StageProgress:
 
     def advance(self, rows: int, *, words: str = "") -> None:
         """`rows` more are done."""
-        self._done += rows
+        self.reach(self._done + rows, words=words)
+
+    def reach(self, done: int, *, words: str = "") -> None:
+        """`done` rows are done altogether."""
+        self._done = done
         if self._live and self._task is not None:
             rate = f"{self.rate:,.0f}/s"
             text = f"{rate} {words}".strip()

@@ -57,7 +57,7 @@ class Session:
         started = time.monotonic()
         # What later stages said belongs to what this one is about to change.
         known = self.record.setdefault("stages", {})
-        for later in STAGES[STAGES.index(name) :]:
+        for later in STAGES[STAGES.index(name) :] if name in STAGES else ():
             known.pop(later, None)
         with self.screen.stage(name) as progress:
             yield progress, facts
@@ -137,7 +137,7 @@ class Session:
         header = self._embed_header(catalog)
         if header is None:
             raise InputError(f"{self.run.uri}: no embeddings yet; run jobs.embed_images first")
-        table = CommittedTable(self.run.uri, log=self.run.embed_log, rows=catalog.rows)
+        table = self.table(self.run.uri, log=self.run.embed_log, rows=catalog.rows)
         table.refresh()
         if not table.is_complete:
             left = catalog.rows - len(table.state.committed)
@@ -145,7 +145,14 @@ class Session:
                 f"{self.run.uri}: {left:,} of {catalog.rows:,} images are not embedded yet; run "
                 "jobs.embed_images again"
             )
-        return table, fingerprint(header)
+        # What was embedded at a second attempt is another input of everything that follows.
+        again = {"releases": table.state.releases} if table.state.releases else {}
+        return table, fingerprint(header | again)
+
+    def table(self, root: str, *, log: str, rows: int) -> CommittedTable:
+        """A committed table as this configuration opens it."""
+        single = self.config.compute.single_writer
+        return CommittedTable(root, log=log, rows=rows, single_writer=single)
 
     def _embed_header(self, catalog: CatalogInfo) -> dict[str, Any] | None:
         header = storage.read_json(storage.join(self.run.embed_log, "00000000.json"))
@@ -183,7 +190,7 @@ class Session:
         """
         if not storage.exists(fit.clusters):
             raise InputError(f"{fit.uri}: no assignments yet; run jobs.assign_clusters first")
-        table = CommittedTable(fit.uri, log=fit.assign_log, rows=rows)
+        table = self.table(fit.uri, log=fit.assign_log, rows=rows)
         table.refresh()
         return table
 

@@ -13,12 +13,22 @@ from typing import Any
 import ray
 
 from clusterlib import errors
+from clusterlib.errors import WorkersLostError
 from clusterlib.tables.committed import CommittedTable
-from clusterlib.tables.protocol import Proposal, Ranges
+from clusterlib.tables.protocol import Change, change_from_json
+from clusterlib.tables.ranges import Ranges
 
 COMMIT_PROPOSALS = 64
 # Ray's own default retries a task or actor that crashes its process for ever.
 MAX_RETRIES = 3
+_LOST = (
+    ray.exceptions.ActorDiedError,
+    ray.exceptions.ActorUnavailableError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.WorkerCrashedError,
+)
 # An error of ours as the last line of a remote traceback: class and sentence.
 _OUR_ERROR = re.compile(r"clusterlib\.errors\.(\w+): (.*)")
 
@@ -50,6 +60,7 @@ def batches(dataset: Any) -> Iterator[dict[str, Any]]:
 
     Raises:
         ClusterlibError: what a worker raised, without Ray's account of how it travelled.
+        WorkersLostError: workers died more often than MAX_RETRIES allows.
     """
     try:
         yield from dataset.iter_batches(batch_size=None)
@@ -57,6 +68,9 @@ def batches(dataset: Any) -> Iterator[dict[str, Any]]:
         # The failed execution holds its actors, and their GPUs, until it is collected.
         gc.collect()
         ours = _OUR_ERROR.search(str(error))
+        if ours is None and isinstance(error, _LOST):
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise WorkersLostError(f"{type(error).__name__}: {reason}") from None
         if ours is None:
             raise
         raise getattr(errors, ours[1])(ours[2]) from None
@@ -64,13 +78,16 @@ def batches(dataset: Any) -> Iterator[dict[str, Any]]:
 
 def commit_stream(
     table: CommittedTable,
-    proposals: Any,
+    changes: Any,
     *,
     every_seconds: float,
-    on_commit: Callable[[Proposal], None],
+    on_commit: Callable[[Change], None],
 ) -> None:
-    """Commit the proposals of a dataset in groups, the last ones also when the stream breaks."""
-    pending: list[Proposal] = []
+    """Commit what workers propose in groups, the last ones also when the stream breaks.
+
+    `changes` is a dataset with the JSON of one change a row, in column `change`.
+    """
+    pending: list[Change] = []
     last = time.monotonic()
 
     def flush() -> None:
@@ -79,8 +96,8 @@ def commit_stream(
         pending.clear()
 
     try:
-        for batch in batches(proposals):
-            pending += [Proposal.from_json(json.loads(text)) for text in batch["proposal"]]
+        for batch in batches(changes):
+            pending += [change_from_json(json.loads(text)) for text in batch["change"]]
             if len(pending) >= COMMIT_PROPOSALS or time.monotonic() - last >= every_seconds:
                 flush()
                 last = time.monotonic()

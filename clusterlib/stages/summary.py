@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clusterlib import storage
 from clusterlib.stages.session import Session
-from clusterlib.tables.committed import read_parquet
+from clusterlib.tables.parquet import read_parquet
 
 
 def print_summary(session: Session) -> None:

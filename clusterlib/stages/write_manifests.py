@@ -16,7 +16,8 @@ from clusterlib.manifests import cluster_names, flat, label_studio
 from clusterlib.run import Fit
 from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import batches, run_tasks, split_ranges
-from clusterlib.tables.committed import CommittedTable, read_parquet
+from clusterlib.tables.committed import CommittedTable
+from clusterlib.tables.parquet import read_parquet
 from clusterlib.tables.schemas import ASSIGNMENTS, QUARANTINE
 
 _SUFFIX = {"parquet": "parquet", "csv": "csv", "label_studio": "json"}
@@ -75,14 +76,14 @@ def _by_slice(
 ) -> list[list[str]]:
     """For each slice, the files of `dataset` that overlap it."""
     found: list[list[str]] = [[] for _ in range(slices)]
-    for file, ranges in table.files(dataset):
+    for file in table.files(dataset):
         touched = {
             number
-            for start, stop in ranges
+            for start, stop in file.ranges
             for number in range(start // rows_per_slice, (stop - 1) // rows_per_slice + 1)
         }
         for number in touched:
-            found[number].append(storage.join(table.root, file.path))
+            found[number].append(table.uri(file))
     return found
 
 

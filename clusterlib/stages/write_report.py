@@ -20,11 +20,12 @@ from clusterlib.report.page import Page, render
 from clusterlib.report.sheets import sheet_webp
 from clusterlib.run import Fit
 from clusterlib.stages.assign_clusters import read_agreement
-from clusterlib.stages.embed_workers import fetch
+from clusterlib.stages.fetching import read_image
 from clusterlib.stages.fit_clusters import read_record
 from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import batches, run_tasks
-from clusterlib.tables.committed import CommittedTable, read_parquet
+from clusterlib.tables.committed import CommittedTable
+from clusterlib.tables.parquet import read_parquet
 
 REJECTED_EXAMPLES = 50
 FETCH_THREADS = 8
@@ -95,7 +96,7 @@ def _write_contact_sheet(
     cluster_id, uris = picks[int(batch["id"][0])]
 
     def thumbnail(uri: str) -> bytes | None:
-        data = fetch(uri, max_bytes=max_bytes, size_bytes=None)
+        data = read_image(uri, max_bytes=max_bytes)
         return thumbnail_webp(data, size=size, limits=limits) if isinstance(data, bytes) else None
 
     with ThreadPoolExecutor(FETCH_THREADS) as pool:

@@ -168,7 +168,7 @@ def test_ranges_across_parts_and_row_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frozen, "ROWS_PER_PART", 100)
-    monkeypatch.setattr("clusterlib.tables.committed.ROW_GROUP_ROWS", 30)
+    monkeypatch.setattr("clusterlib.tables.parquet.ROW_GROUP_ROWS", (1, 30))
 
     def batches() -> object:
         for start in range(0, 350, 70):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,15 +43,15 @@ def test_what_came_before_a_break_is_committed(tmp_path: Path) -> None:
         for start in (0, 2):
             rows = pa.table({"row_id": [start, start + 1]})
             proposal = write_proposal(
-                str(tmp_path), {"data": rows}, ranges=((start, start + 2),), started_at=0.0
+                str(tmp_path), {"data": rows}, ranges=((start, start + 2),), started_at=time.time()
             )
-            yield {"proposal": [json.dumps(proposal.to_json())]}
+            yield {"change": [json.dumps(proposal.to_json())]}
         raise RuntimeError("the cluster went away")
 
     with pytest.raises(RuntimeError, match="went away"):
         commit_stream(table, Stream(source()), every_seconds=3600, on_commit=seen.append)
     assert [p.ranges for p in seen] == [((0, 2),), ((2, 4),)]
-    assert open_table(tmp_path).state.committed.missing() == ((4, 10),)
+    assert open_table(tmp_path).state.missing() == ((4, 10),)
 
 
 def test_our_errors_come_back_as_themselves() -> None:

@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import random
-
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from clusterlib.tables.protocol import (
     FileEntry,
     LogState,
     Proposal,
-    RowSet,
+    Replacement,
     decode_entry,
+    decode_segment,
     encode_entry,
-    ranges_of,
+    encode_segment,
 )
+from tests.chaos.simulator import run_schedules
 
 
 def proposal(*ranges: tuple[int, int], name: str = "a") -> Proposal:
     rows = sum(stop - start for start, stop in ranges)
     return Proposal((FileEntry("embeddings", f"{name}.parquet", rows, 10, "00"),), ranges, 0.0)
-
-
-@given(st.sets(st.integers(0, 200)))
-def test_ranges_cover_exactly_the_ids(ids: set[int]) -> None:
-    ranges = ranges_of(np.array(sorted(ids, key=hash), dtype=np.int64))
-    assert [i for start, stop in ranges for i in range(start, stop)] == sorted(ids)
-
-
-@given(st.integers(0, 100), st.lists(st.tuples(st.integers(0, 99), st.integers(1, 30))))
-def test_row_set_is_a_set(rows: int, spans: list[tuple[int, int]]) -> None:
-    ours, model = RowSet(rows), set[int]()
-    for start, length in spans:
-        span = ((min(start, rows), min(start + length, rows)),)
-        assert ours.overlaps(span) == bool(model & set(range(*span[0])))
-        ours.add(span)
-        model |= set(range(*span[0]))
-        assert len(ours) == len(model)
-    assert [i for a, b in ours.missing() for i in range(a, b)] == sorted(set(range(rows)) - model)
 
 
 def test_overlapping_proposals_are_left_out_whole() -> None:
@@ -66,64 +45,64 @@ def test_commits_are_taken_in_order_only() -> None:
         LogState(4).apply(2, [])
 
 
-class Driver:
-    """A driver as the table runs it, cut at every step that touches the store."""
+def test_a_replacement_accounts_for_every_row() -> None:
+    state = LogState(10)
+    state.apply(1, [proposal((0, 4), name="a"), proposal((4, 6), name="b")])
+    both = FileEntry("embeddings", "c.parquet", 6, 10, "00")
+    short = FileEntry("embeddings", "c.parquet", 5, 10, "00")
+    other = FileEntry("quarantine", "c.parquet", 6, 10, "00")
+    names = ("a.parquet", "b.parquet")
+    refused = [
+        Replacement(names, (short,), (), 0.0),  # a row less
+        Replacement(names, (other,), (), 0.0),  # another dataset
+        Replacement((*names, "a.parquet"), (both,), (), 0.0),
+        Replacement(("gone.parquet",), (both,), (), 0.0),
+        Replacement(names, (both,), ((0, 1),), 0.0),  # releases a row that it keeps
+        Replacement(names, (short,), ((7, 8),), 0.0),  # releases a row that is not settled
+        Replacement((), (), (), 0.0),
+    ]
+    assert state.admissible(refused) == []
+    compaction = Replacement(names, (both,), (), 0.0)
+    assert state.admissible([compaction, compaction]) == [compaction]
+    state.apply(2, [compaction])
+    assert list(state.files) == ["c.parquet"]
+    assert state.files["c.parquet"].ranges == ((0, 6),)
+    assert state.counts["embeddings"] == 6
+    assert state.missing() == ((6, 10),)
 
-    def __init__(self, rows: int, store: dict[int, bytes], name: str) -> None:
-        self.state, self.store, self.name = LogState(rows), store, name
 
-    def read_log(self) -> None:
-        while self.state.last_commit + 1 in self.store:
-            number = self.state.last_commit + 1
-            self.state.apply(number, decode_entry(self.store[number]))
+def test_released_rows_are_missing_again_and_nobody_claims_them() -> None:
+    state = LogState(4)
+    block = Proposal(
+        (
+            FileEntry("embeddings", "e", 2, 10, "00"),
+            FileEntry("quarantine", "q", 2, 10, "00"),
+        ),
+        ((0, 4),),
+        0.0,
+    )
+    state.apply(1, [block])
+    rest = FileEntry("quarantine", "q2", 1, 10, "00")
+    state.apply(2, [Replacement(("q",), (rest,), ((1, 2),), 0.0)])
+    assert state.missing() == ((1, 2),)
+    assert state.releases == 1
+    assert {path: file.ranges for path, file in state.files.items()} == {
+        "e": ((0, 1), (2, 4)),
+        "q2": ((0, 1), (2, 4)),
+    }
+    assert state.counts == {"embeddings": 2, "quarantine": 1}
 
-    def commit(self, proposals: list[Proposal], *, tear: bool) -> None:
-        accepted = self.state.admissible(proposals)
-        if not accepted:
-            return None
-        number = self.state.last_commit + 1
-        entry = encode_entry(accepted, writer=self.name)
-        if number in self.store:  # somebody else was first
-            self.state.apply(number, decode_entry(self.store[number]))
-            return self.commit(proposals, tear=tear)
-        self.store[number] = entry[: len(entry) // 2] if tear else entry
-        if not tear:
-            self.state.apply(number, accepted)
-        return None
 
-
-def run_schedule(seed: int) -> None:
-    """Two drivers, workers that repeat themselves, crashes, torn commits, late zombies."""
-    rng = random.Random(seed)
-    rows = rng.randint(1, 40)
-    store: dict[int, bytes] = {}
-    drivers = [Driver(rows, store, "a"), Driver(rows, store, "b")]
-    late: list[Proposal] = []
-    for step in range(rng.randint(1, 25)):
-        index = rng.randrange(2)
-        if rng.random() < 0.25:  # killed and started again
-            drivers[index] = Driver(rows, store, f"{index}-{step}")
-            drivers[index].read_log()
-        driver = drivers[index]
-        start = rng.randrange(rows)
-        fresh = proposal((start, rng.randint(start + 1, rows)), name=f"f{step}")
-        late.append(fresh)
-        offered = [fresh, *rng.sample(late, rng.randint(0, len(late)))]
-        tear = rng.random() < 0.1
-        driver.commit(offered, tear=tear)
-        if tear:  # a torn write is a crash
-            drivers[index] = Driver(rows, store, f"{index}-{step}t")
-            drivers[index].read_log()
-    reader = Driver(rows, store, "reader")
-    reader.read_log()
-    visible = [row for p in reader.state.proposals for a, b in p.ranges for row in range(a, b)]
-    assert len(visible) == len(set(visible)) == len(reader.state.committed)
-    for driver in drivers:  # both drivers believe only what the log says
-        mine = [p.files[0].path for p in driver.state.proposals]
-        log = [p.files[0].path for p in reader.state.proposals]
-        assert mine == log[: len(mine)]
+def test_segments_are_the_entries() -> None:
+    entries = [
+        encode_entry([proposal((0, 2))], writer="w"),
+        b'{"torn',
+        encode_entry([], writer="v"),
+    ]
+    packed = encode_segment(entries)
+    assert decode_segment(packed) == [[proposal((0, 2))], None, []]
+    assert decode_segment(packed[:-3]) is None
 
 
 def test_thousands_of_schedules_settle_every_row_once() -> None:
-    for seed in range(3_000):
-        run_schedule(seed)
+    assert run_schedules(range(2_000)) == 2_000

@@ -1,0 +1,31 @@
+"""YAML + key=value overrides -> one frozen, validated tree."""
+
+from clusterlib.config.loading import (
+    dump_yaml,
+    json_schema,
+    load_config,
+    result_settings,
+    validate_config,
+)
+from clusterlib.config.sections import (
+    CatalogConfig,
+    ClusteringConfig,
+    Config,
+    EmbedComputeConfig,
+    EncoderConfig,
+    ManifestFormat,
+)
+
+__all__ = [
+    "CatalogConfig",
+    "ClusteringConfig",
+    "Config",
+    "EmbedComputeConfig",
+    "EncoderConfig",
+    "ManifestFormat",
+    "dump_yaml",
+    "json_schema",
+    "load_config",
+    "result_settings",
+    "validate_config",
+]

@@ -1,0 +1,189 @@
+"""One URI's file system, and how it is called: retries, deadlines, credentials taken up anew."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from typing import Any
+
+import fsspec
+from fsspec.asyn import AsyncFileSystem, sync
+
+from clusterlib.errors import InputError
+from clusterlib.storage.retries import (
+    ARTIFACT,
+    AnswerError,
+    Patience,
+    call_with_retries,
+    describe,
+)
+
+# A try is given up when it takes longer than this, three times as long for each further one, and a
+# second more for each megabyte: a connection that stalls is common, a store that slow is not.
+_FIRST_DEADLINE_S = 8.0
+_LONGEST_DEADLINE_S = 120.0
+_BYTES_PER_S = 2**20
+_CHUNK_BYTES = 2**16
+# aiobotocore's; the tries are counted in `retries`.
+_S3_OPTIONS = {"config_kwargs": {"retries": {"total_max_attempts": 1}, "connect_timeout": 5}}
+
+
+class TooManyBytesError(AnswerError):
+    """The file is larger than the caller accepts."""
+
+
+class NotRegularFileError(AnswerError):
+    """A folder, pipe, socket or device where a file was expected."""
+
+
+class ChangedError(AnswerError):
+    """The file became another one while it was read."""
+
+
+class BadUriError(InputError):
+    """The URI is malformed or of a kind that cannot be opened; says nothing about the store."""
+
+
+def absolute(uri: str) -> str:
+    """`uri` with local paths made absolute and `file://` removed; other schemes unchanged."""
+    if uri.startswith("file://"):
+        uri = uri.removeprefix("file://")
+    if is_local(uri):
+        return os.path.abspath(os.path.expanduser(uri))
+    return uri.rstrip("/")
+
+
+def is_local(uri: str) -> bool:
+    """Whether `uri` is a path on this machine's file system."""
+    return "://" not in uri or uri.startswith("file://")
+
+
+class Store:
+    """The file system behind one URI, and the way it is called."""
+
+    def __init__(self, uri: str, patience: Patience = ARTIFACT) -> None:
+        self.uri = uri
+        self.is_http = uri.startswith(("http://", "https://"))
+        self._patience = patience
+        self._connect()
+
+    def _connect(self) -> None:
+        try:
+            if is_local(self.uri):
+                self._fs, self.path = fsspec.filesystem("file"), absolute(self.uri)
+                return
+            options = _S3_OPTIONS if self.uri.startswith(("s3://", "s3a://")) else {}
+            # Listings must not be remembered: other processes write to the same folders.
+            self._fs, self.path = fsspec.core.url_to_fs(
+                self.uri, use_listings_cache=False, **options
+            )
+            if hasattr(self._fs, "retries"):
+                self._fs.retries = 1
+        except ValueError as error:
+            raise BadUriError(f"{self.uri}: cannot be opened ({describe(error)})") from None
+        except ImportError as error:
+            raise InputError(f"{self.uri}: a package is missing: {describe(error)}") from None
+
+    def _reconnect(self) -> None:
+        """Take up credentials that were renewed meanwhile."""
+        if isinstance(self._fs, AsyncFileSystem):
+            type(self._fs).clear_instance_cache()
+            self._connect()
+
+    def call(
+        self,
+        operation: Callable[[Any, str], Any],
+        *,
+        read: tuple[int | None, int | None] | None = None,
+        written: int = 0,
+    ) -> Any:
+        """`operation(file system, path)` with retries and, on a network, a deadline.
+
+        `read` is for the content of a file: its size if known, and how much of it is taken.
+        """
+
+        def attempt(number: int) -> Any:
+            if not isinstance(self._fs, AsyncFileSystem):
+                return operation(self._fs, self.path)
+            size = written + ((read[0] or read[1] or 0) if read else 0)
+            longest = min(_FIRST_DEADLINE_S * 3 ** (number - 1), _LONGEST_DEADLINE_S)
+            timeout = longest + size / _BYTES_PER_S
+            if read is None:
+                return operation(_WithDeadline(self._fs, timeout), self.path)
+            if self.is_http:
+                return sync(
+                    self._fs.loop, _http_body, self._fs, self.path, read[1], timeout=timeout
+                )
+            options = {"max_concurrency": 1} if hasattr(self._fs, "max_concurrency") else {}
+            return sync(self._fs.loop, self._fs._cat_file, self.path, timeout=timeout, **options)
+
+        # A signed URL's query is a secret.
+        place = self.uri.partition("?")[0]
+        return call_with_retries(
+            attempt, place=place, patience=self._patience, on_refusal=self._reconnect
+        )
+
+
+class _WithDeadline:
+    """An asynchronous file system whose synchronous methods end in time."""
+
+    def __init__(self, fs: AsyncFileSystem, timeout: float) -> None:
+        self._fs, self._timeout = fs, timeout
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        coroutine = getattr(self._fs, f"_{name}", None)
+        if coroutine is None:
+            plain: Callable[..., Any] = getattr(self._fs, name)
+            return plain
+        return lambda *args, **kwargs: sync(
+            self._fs.loop, coroutine, *args, timeout=self._timeout, **kwargs
+        )
+
+
+async def _http_body(fs: Any, url: str, max_bytes: int | None) -> bytes:
+    """The body of a web page's file, at most `max_bytes` and a chunk of it."""
+    session = await fs.set_session()
+    async with session.get(fs.encode_url(url), **fs.kwargs) as response:
+        if response.status in (404, 410):
+            raise FileNotFoundError(url)
+        if 400 <= response.status < 500 and response.status not in (408, 425, 429):
+            raise PermissionError(f"HTTP status {response.status}")
+        response.raise_for_status()
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            body += chunk
+            if max_bytes is not None and len(body) > max_bytes:
+                raise TooManyBytesError(f"more than the {max_bytes} bytes that are read")
+    return bytes(body)
+
+
+class RemoteFile(io.RawIOBase):
+    """A file in an object store, read by ranges."""
+
+    def __init__(self, store: Store, size: int) -> None:
+        self._store, self._size, self._at = store, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = start + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._at + len(buffer), self._size)
+        if stop <= self._at:
+            return 0
+        start, self._at = self._at, stop
+        buffer[: stop - start] = self._store.call(
+            lambda fs, path: fs.cat_file(path, start=start, end=stop), written=stop - start
+        )
+        return stop - start

@@ -123,6 +123,8 @@ class Session:
             "sample.rows": self.config.sample.rows,
             "images.max_bytes": self.config.images.max_bytes,
             "images.max_pixels": self.config.images.max_pixels,
+            "images.formats": tree["images"]["formats"],
+            "images.background": tree["images"]["background"],
             **{f"encoder.{key}": value for key, value in tree["encoder"].items()},
         }
 

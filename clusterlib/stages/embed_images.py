@@ -30,7 +30,7 @@ from clusterlib.stages.compact_table import compact_table
 from clusterlib.stages.embed_workers import EmbedPlan, EncoderActor, fetch_and_decode
 from clusterlib.stages.fetching import ReadPlan
 from clusterlib.stages.progress import StageProgress
-from clusterlib.stages.session import Session
+from clusterlib.stages.session import Session, run_id
 from clusterlib.stages.streaming import (
     MAX_RETRIES,
     commit_stream,
@@ -87,7 +87,7 @@ def embed_images(session: Session) -> None:
             _embed_missing(session, table, spec, progress, facts, run_id=fingerprint(settings))
         compact_table(session, table, DATASETS)
         _report_counts(session, table, progress, facts, done_before)
-        facts["run_id"] = fingerprint(settings)
+        facts["run_id"] = run_id(settings, table)
     if table.count("embeddings") == 0:
         check_rejects(session)
 

@@ -1,0 +1,40 @@
+"""Figures that the harness measures, and the page that keeps them."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterator
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+Record = Callable[[str, str, str], None]
+
+_HEAD = """# What the fault harness has measured
+
+Written by `make test-chaos` on {when}: {cores} cores, {machine}, Python {python}, Ray {ray}.
+
+| promise | target | measured |
+|---|---|---|
+"""
+
+
+@pytest.fixture(scope="session")
+def record() -> Iterator[Record]:
+    """`record(promise, target, figure)`: a line of the page that CHAOS_RESULTS names."""
+    lines: list[tuple[str, str, str]] = []
+    yield lambda promise, target, figure: lines.append((promise, target, figure))
+    page = os.environ.get("CHAOS_RESULTS")
+    if page:
+        head = _HEAD.format(
+            when=date.today().isoformat(),
+            cores=os.cpu_count(),
+            machine=platform.machine(),
+            python=platform.python_version(),
+            ray=metadata.version("ray"),
+        )
+        body = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        Path(page).write_text(head + body)

@@ -2,7 +2,8 @@
 
 Python imports a module of this name at start-up. CHAOS_POISON=1 makes `PIL.Image.open` obey the
 markers of tests/chaos/poison.py; CHAOS_HOST=<name> resolves that name to 127.0.0.1, until the file
-CHAOS_NO_DNS exists.
+CHAOS_NO_DNS exists; CHAOS_KILL=<driver or worker>:<n>:<folder>:<file> kills the first such process
+that comes to its n-th operation on the folder, and leaves the file as a sign that it has.
 """
 
 import os
@@ -47,8 +48,33 @@ def _rig_names():
     socket.getaddrinfo = rigged
 
 
+def _rig_death():
+    import signal
+
+    role, number, folder, sign = os.environ["CHAOS_KILL"].split(":")
+    is_driver = any(arg.startswith("jobs.") for arg in sys.orig_argv)
+    is_worker = any(arg.endswith("default_worker.py") for arg in sys.orig_argv)
+    if not (is_driver if role == "driver" else is_worker):
+        return
+    seen = 0
+
+    def hook(event, args):
+        nonlocal seen
+        if event in ("open", "os.rename", "os.link", "os.remove", "os.scandir") and str(
+            args[1 if event == "os.link" else 0]
+        ).startswith(folder):
+            seen += 1
+            if seen == int(number) and not os.path.exists(sign):
+                open(sign, "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
 # Only the decoder opens pictures from outside; other processes need not wait for Pillow.
 if os.environ.get("CHAOS_POISON") and "clusterlib.images.decoder_process" in sys.orig_argv:
     _rig_pillow()
 if os.environ.get("CHAOS_HOST"):
     _rig_names()
+if os.environ.get("CHAOS_KILL"):
+    _rig_death()

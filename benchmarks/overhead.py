@@ -3,9 +3,9 @@
     make bench-overhead           prints the table that stands in benchmarks/README.md
 
 The real embedding stage against the same stage with its safety stubbed out by
-`unsafe/sitecustomize.py`, in alternating runs: pictures are decoded in the task's own process, files
-carry no checksum, and the driver counts rows instead of committing proposals. The images are photographs of 640 x 480 pixels, so
-that decoding weighs what it weighs in life.
+`unsafe/sitecustomize.py`, in alternating runs: pictures are decoded in the task's own process,
+files carry no checksum, and the driver counts rows instead of committing proposals. The images have
+640 x 480 pixels, so that decoding weighs what it weighs in life.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.proxy import FaultProxy, in_front_of
+
 Record = Callable[[str, str, str], None]
 
 _HEAD = """# What the fault harness has measured
@@ -38,3 +40,15 @@ def record() -> Iterator[Record]:
         )
         body = "".join(f"| {' | '.join(line)} |\n" for line in lines)
         Path(page).write_text(head + body)
+
+
+@pytest.fixture
+def proxy(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """Every request to the S3 server goes through it, also those of jobs."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    with in_front_of(s3_endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        yield proxy
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 
 from tests.chaos.conftest import Record
 from tests.chaos.killing import in_child, kill_at, kill_in_write, tear_commit
-from tests.chaos.proxy import Fault, FaultProxy, healthy, in_front_of
+from tests.chaos.proxy import Fault, FaultProxy, healthy
 from tests.chaos.table_work import check_finished, visible, work
 
 MODES: dict[str, Callable[[str, int], None]] = {
@@ -68,17 +68,6 @@ def test_every_kill_point(tmp_path: Path, record: Record) -> None:
         "0 lost, 0 doubled, 0 uncommitted rows visible",
         f"{sum(counts.values())} points ({shown}): 0, 0, 0; a reader polled throughout",
     )
-
-
-@pytest.fixture
-def proxy(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-    with in_front_of(s3_endpoint) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        yield proxy
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def work_when_told(start: Connection, place: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from clusterlib.errors import StoreRefusedError
 from clusterlib.images.codes import Rejection
 from clusterlib.stages.fetching import Reader, ReadPlan
 from tests.chaos.conftest import Record
-from tests.chaos.proxy import Fault, FaultProxy, healthy, in_front_of, rates
+from tests.chaos.proxy import Fault, FaultProxy, healthy, rates
 from tests.chaos.runs import (
     Job,
     check_run,
@@ -29,17 +28,6 @@ from tests.chaos.runs import (
 )
 
 ROWS = 600
-
-
-@pytest.fixture
-def proxy(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-    with in_front_of(s3_endpoint) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        yield proxy
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from clusterlib import storage
-from clusterlib.errors import DamagedArtifactError, StaleArtifactError
+from clusterlib.errors import DamagedArtifactError, InputError, StaleArtifactError
 from clusterlib.tables.committed import (
     ORPHAN_AGE_S,
     PROPOSAL_AGE_S,
@@ -174,3 +174,30 @@ def test_of_many_racing_drivers_each_row_is_committed_once(root: str) -> None:
         thread.join()
     assert len(accepted) == 10
     assert sorted(visible(root)) == list(range(10))
+
+
+def test_a_store_without_conditional_puts_needs_a_single_writer() -> None:
+    import fsspec
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class Forgetful(MemoryFileSystem):
+        """Overwrites where it should refuse, as some S3 look-alikes do."""
+
+        protocol = "forgetful"
+        store: dict[str, object] = {}
+
+        def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: object) -> None:
+            super().pipe_file(path, value, mode="overwrite")
+
+    fsspec.register_implementation("forgetful", Forgetful, clobber=True)
+    root = f"forgetful://{uuid.uuid4().hex}"
+    with pytest.raises(InputError, match=r"compute\.single_writer=true"):
+        table(root)
+    alone = CommittedTable(root, log=f"{root}/commits", rows=10, single_writer=True)
+    alone.open({"seed": 0})
+    alone.commit([propose(root, 0, 6)])
+    again = CommittedTable(root, log=f"{root}/commits", rows=10, single_writer=True)
+    again.open({"seed": 0})
+    assert again.state.missing() == ((6, 10),)
+    with pytest.raises(StaleArtifactError, match="seed"):
+        again.open({"seed": 1})

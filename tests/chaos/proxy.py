@@ -119,6 +119,8 @@ class FaultProxy:
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         connection = http.client.HTTPConnection(self._upstream, timeout=60)
         try:
+            # The server takes a foreign host name for that of a bucket.
+            headers = {name: value for name, value in headers.items() if name.lower() != "host"}
             connection.request(method, path, body or None, headers)
             response = connection.getresponse()
             return response.status, response.getheaders(), response.read()

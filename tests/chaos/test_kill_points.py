@@ -115,7 +115,7 @@ def s3_points_survived(proxy: FaultProxy, *, stride: int) -> dict[str, int]:
 
 
 def test_a_few_kill_points_on_s3(proxy: FaultProxy) -> None:
-    counts = s3_points_survived(proxy, stride=29)
+    counts = s3_points_survived(proxy, stride=61)
     assert all(counts.values()), counts
 
 

@@ -144,6 +144,7 @@ def test_what_breaks_everything_stops_the_job(
         "AWS_ENDPOINT_URL": proxy.url.replace("127.0.0.1", "store.test"),
     }
     faults: dict[str, Fault] = {
+        "broken DNS": lambda request: "reset",  # or open connections would go on being used
         "expired credentials": lambda request: "expired",
         "wrong bucket": lambda request: "no_bucket",
     }
@@ -152,8 +153,7 @@ def test_what_breaks_everything_stops_the_job(
     broken = time.monotonic()
     if what == "broken DNS":
         no_dns.touch()
-    else:
-        proxy.fault = faults[what]
+    proxy.fault = faults[what]
     code = job.wait(120)
     seconds = time.monotonic() - broken
     proxy.fault = healthy

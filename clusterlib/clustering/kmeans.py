@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clusterlib.clustering.kernels import load_faiss
 from clusterlib.errors import ConfigError
 
 
@@ -75,10 +76,35 @@ def fit_kmeans(
     Raises:
         ValueError: fewer rows than clusters.
     """
-    import faiss
+    return settle(z_NP, _train(z_NP, k=k, restarts=restarts, iterations=iterations, seed=seed))
 
+
+def polish(
+    z_NP: NDArray[np.float32], centroids_KP: NDArray[np.float32], *, iterations: int
+) -> KMeansFit:
+    """Spherical k-means from given centroids; empty clusters take over half of a large one.
+
+    Raises:
+        ValueError: fewer rows than centroids.
+    """
+    if iterations == 0:
+        return settle(z_NP, centroids_KP)
+    k = len(centroids_KP)
+    return settle(z_NP, _train(z_NP, k=k, iterations=iterations, starts_KP=centroids_KP))
+
+
+def _train(
+    z_NP: NDArray[np.float32],
+    *,
+    k: int,
+    iterations: int,
+    restarts: int = 1,
+    seed: int = 0,
+    starts_KP: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
     if len(z_NP) < k:
         raise ValueError(f"{len(z_NP)} rows cannot make {k} clusters")
+    faiss = load_faiss()
     engine = faiss.Kmeans(
         z_NP.shape[1],
         k,
@@ -90,9 +116,8 @@ def fit_kmeans(
         min_points_per_centroid=1,
         max_points_per_centroid=max(256, -(-len(z_NP) // k)),
     )
-    engine.train(z_NP)
-    centroids_KP = np.asarray(engine.centroids, dtype=np.float32).reshape(k, -1)
-    return settle(z_NP, centroids_KP)
+    engine.train(z_NP, init_centroids=starts_KP)
+    return np.asarray(engine.centroids, dtype=np.float32).reshape(k, -1)
 
 
 def settle(z_NP: NDArray[np.float32], centroids_KP: NDArray[np.float32]) -> KMeansFit:
@@ -125,3 +150,13 @@ def nearest(z_NP: NDArray[np.float32], centroids_KP: NDArray[np.float32]) -> NDA
     for start in range(0, len(z_NP), step):
         ids_N[start : start + step] = (z_NP[start : start + step] @ centroids_KP.T).argmax(axis=1)
     return ids_N
+
+
+def normalized(x_NP: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Rows scaled to unit length, float32; a row of length 0 becomes the first axis."""
+    norm_N1 = np.linalg.norm(x_NP, axis=1, keepdims=True)
+    flat_N = norm_N1[:, 0] < 1e-12
+    z_NP = np.ascontiguousarray(x_NP / np.maximum(norm_N1, 1e-12), dtype=np.float32)
+    z_NP[flat_N] = 0
+    z_NP[flat_N, :1] = 1
+    return z_NP

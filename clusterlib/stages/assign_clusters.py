@@ -20,12 +20,14 @@ import pyarrow.compute as pc
 from clusterlib import storage
 from clusterlib.catalog.frozen import read_rows
 from clusterlib.clustering.agreement import Agreement, agreement
-from clusterlib.clustering.assign import ClusterModel, assign
+from clusterlib.clustering.assign import assign
+from clusterlib.clustering.model import ClusterModel
 from clusterlib.clustering.picks import KINDS, row_hash, top_per_cluster
 from clusterlib.errors import InputError
 from clusterlib.run import Fit
 from clusterlib.stages.compact_table import compact_table
-from clusterlib.stages.fit_clusters import read_model, read_record
+from clusterlib.stages.fit_clusters import read_record
+from clusterlib.stages.model_files import read_model
 from clusterlib.stages.progress import StageProgress
 from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import batches, commit_stream, run_tasks
@@ -156,7 +158,7 @@ def _cached_model(model_uri: str) -> ClusterModel:
 def _assign_file(table: pa.Table, model: ClusterModel) -> pa.Table:
     vectors = table["embedding"].combine_chunks()
     x_ND = vectors.flatten().to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
-    result = assign(x_ND.astype(np.float32, copy=False), model)
+    result = assign(x_ND, model)
     return pa.Table.from_arrays(
         [
             table["row_id"],
@@ -168,6 +170,7 @@ def _assign_file(table: pa.Table, model: ClusterModel) -> pa.Table:
             pa.array(result.margins_N),
             pa.array(result.silhouettes_N),
             pa.array(result.is_outlier_N),
+            pa.array(result.micro_ids_N),
         ],
         schema=ASSIGNMENTS,
     )

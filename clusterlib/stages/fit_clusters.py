@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from dataclasses import asdict
 from typing import Any
@@ -11,13 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from clusterlib import storage
-from clusterlib.clustering.assign import ClusterModel, build_model
+from clusterlib.clustering.choice import Choice, choose_k
 from clusterlib.clustering.kmeans import KMeansFit, check_faiss
-from clusterlib.clustering.space import Space, fit_space
-from clusterlib.clustering.sweep import Choice, KScore, choose_k, k_grid, sweep
+from clusterlib.clustering.model import build_model
+from clusterlib.clustering.space import fit_space
+from clusterlib.clustering.sweep import KScore, k_grid, over_cluster, sweep
 from clusterlib.config import ClusteringConfig, dump_yaml
 from clusterlib.errors import ClusteringError
 from clusterlib.run import Fit
+from clusterlib.stages.model_files import write_hierarchy, write_model
 from clusterlib.stages.session import Session
 from clusterlib.tables.committed import CommittedTable
 from clusterlib.tables.parquet import encode_parquet
@@ -57,20 +58,6 @@ def read_record(fit: Fit) -> dict[str, Any] | None:
     return storage.read_json(storage.join(fit.model, "model.json"))
 
 
-def read_model(model_uri: str) -> ClusterModel:
-    """The fitted model below `model_uri`."""
-    arrays = np.load(
-        io.BytesIO(storage.read_bytes(storage.join(model_uri, "model.npz"))), allow_pickle=False
-    )
-    return ClusterModel(
-        space=Space(arrays["mean"], arrays["projection"], arrays["explained"]),
-        centroids_KP=arrays["centroids"],
-        means_KP=arrays["means"],
-        sizes_K=arrays["sizes"],
-        outlier_distance_K=arrays["outlier_distance"],
-    )
-
-
 def _read_sample(table: CommittedTable) -> np.ndarray:
     """The sample's embeddings, float32 (N, D), by row id."""
     parts = list(table.read("sample", ["row_id", "embedding"]))
@@ -99,14 +86,9 @@ def _fit(
         started = time.monotonic()
         on_k()
 
-    results = sweep(
-        z_NP,
-        _ks(config, rows=len(z_NP)),
-        restarts=config.restarts,
-        iterations=config.iterations,
-        seed=session.config.seed,
-        on_score=on_score,
-    )
+    ks = _ks(config, rows=len(z_NP))
+    micro = over_cluster(z_NP, k_max=ks[-1], seed=session.config.seed)
+    results = sweep(z_NP, ks, micro=micro, iterations=config.iterations, on_score=on_score)
     choice, chosen = _choose(config, results)
     record = {
         "run_id": run_id,
@@ -120,7 +102,16 @@ def _fit(
         "inertia": chosen.inertia,
         "settings": session.fit_settings(run_id),
     }
-    _write_model(fit, build_model(z_NP, chosen, space=space, rows_per_sampled_row=share))
+    model, hierarchy = build_model(
+        z_NP,
+        chosen.cluster_ids_N,
+        centroids_KP=chosen.centroids_KP,
+        micro_MP=micro.fit.centroids_KP,
+        space=space,
+        rows_per_sampled_row=share,
+    )
+    write_model(fit.model, model)
+    write_hierarchy(fit.model, hierarchy)
     by_k = [{name: rows[k][name] for name in SWEEP.names} for k in sorted(rows)]
     sweep_table = pa.Table.from_pylist(by_k, schema=SWEEP)
     storage.write_bytes(storage.join(fit.model, "sweep.parquet"), encode_parquet(sweep_table))
@@ -150,18 +141,3 @@ def _choose(
         return Choice(config.k, f"k={config.k} is set in the configuration{fewer}"), fit
     choice = choose_k([score for score, _ in results.values()])
     return choice, next(fit for _, fit in results.values() if fit.k == choice.k)
-
-
-def _write_model(fit: Fit, model: ClusterModel) -> None:
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        mean=model.space.mean_D,
-        projection=model.space.projection_DP,
-        explained=model.space.explained_P,
-        centroids=model.centroids_KP,
-        means=model.means_KP,
-        sizes=model.sizes_K,
-        outlier_distance=model.outlier_distance_K,
-    )
-    storage.write_bytes(storage.join(fit.model, "model.npz"), buffer.getvalue())

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterlib.clustering.sweep import KScore, choose_k, k_grid, sweep
+from clusterlib.clustering.choice import choose_k
+from clusterlib.clustering.sweep import KScore, k_grid, over_cluster, sweep
 
 
 def scores(**silhouettes: float | None) -> list[KScore]:
@@ -97,7 +98,8 @@ def test_a_sweep_finds_the_groups_there_are() -> None:
     x = np.repeat(np.eye(12)[:6], 40, axis=0) + 0.05 * rng.normal(size=(240, 12))
     z = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
     seen: list[KScore] = []
-    results = sweep(z, [2, 3, 6, 12], restarts=5, iterations=10, seed=0, on_score=seen.append)
+    micro = over_cluster(z, k_max=12, seed=0)
+    results = sweep(z, [2, 3, 6, 12], micro=micro, iterations=2, on_score=seen.append)
     assert list(results) == [2, 3, 6, 12]
     assert seen == [score for score, _ in results.values()]
     assert choose_k(seen).k == 6
@@ -111,5 +113,5 @@ def test_a_sweep_finds_the_groups_there_are() -> None:
 
 def test_identical_rows_end_in_one_cluster() -> None:
     z = np.tile(np.array([[1, 0]], dtype=np.float32), (30, 1))
-    results = sweep(z, [2, 4], restarts=1, iterations=2, seed=0)
+    results = sweep(z, [2, 4], micro=over_cluster(z, k_max=4, seed=0), iterations=2)
     assert choose_k([score for score, _ in results.values()]).k == 1

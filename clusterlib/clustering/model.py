@@ -108,7 +108,9 @@ def nearest_micro(
     micro_N = np.full(len(z_NP), -1, dtype=np.int32)
     order_N = np.argsort(cluster_ids_N, kind="stable")
     clusters, starts = np.unique(cluster_ids_N[order_N], return_index=True)
-    for cluster, start, stop in zip(clusters, starts, [*starts[1:], len(order_N)], strict=True):
+    for cluster, start, stop in zip(
+        clusters, starts, np.append(starts, len(order_N))[1:], strict=True
+    ):
         if cluster == NOISE:
             continue
         rows = order_N[start:stop]

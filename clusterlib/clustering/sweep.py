@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from clusterlib.clustering.hierarchy import Merges, cut, ward_merges
 from clusterlib.clustering.kmeans import KMeansFit, fit_kmeans, normalized
-from clusterlib.clustering.silhouette import cluster_means, silhouette_score
+from clusterlib.clustering.scores import internal_scores
+from clusterlib.clustering.silhouette import cluster_means
 
 # Micro-clusters per cluster of the largest k; more cost more and lower the inertia little.
 OVER = 1.3
@@ -50,6 +51,11 @@ class KScore:
     silhouette: float | None
     smallest: int
     largest: int
+    davies_bouldin: float | None = None
+    calinski_harabasz: float | None = None
+    gap: float | None = None
+    gap_se: float | None = None
+    stability: float | None = None
 
 
 def k_grid(k_min: int, k_max: int, *, count: int, rows: int) -> list[int]:
@@ -81,13 +87,16 @@ def sweep(
         fit = fit_at(k)
         sizes_K = fit.sizes_K
         inside_N = slice(None) if fit.cluster_ids_N.min() >= 0 else fit.cluster_ids_N >= 0
+        scores = internal_scores(rows_NP[inside_N], fit.cluster_ids_N[inside_N], k=fit.k)
         score = KScore(
             asked=k,
             k=fit.k,
             inertia=fit.inertia,
-            silhouette=silhouette_score(rows_NP[inside_N], fit.cluster_ids_N[inside_N], k=fit.k),
+            silhouette=scores.silhouette,
             smallest=int(sizes_K.min()),
             largest=int(sizes_K.max()),
+            davies_bouldin=scores.davies_bouldin,
+            calinski_harabasz=scores.calinski_harabasz,
         )
         results[k] = (score, fit)
         on_score(score)

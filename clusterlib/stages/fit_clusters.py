@@ -18,6 +18,7 @@ from clusterlib.clustering.model import (
     micro_below_centroids,
     micro_inside_clusters,
 )
+from clusterlib.clustering.resampling import Resampled, resampled_scores
 from clusterlib.clustering.space import fit_space
 from clusterlib.clustering.sweep import KScore, k_grid, sweep
 from clusterlib.config import ClusteringConfig, dump_yaml
@@ -102,6 +103,8 @@ def _fit(
     )
     ks = ks[:1] if candidates.chooses_k else ks
     results = sweep(candidates.rows_NP, ks, fit_at=candidates.fit_at, on_score=on_score)
+    if not candidates.chooses_k:
+        _add_resampled(rows, resampled_scores(candidates.rows_NP, ks, seed=session.config.seed))
     choice, chosen = _choose(config, results)
     record = {
         "run_id": run_id,
@@ -139,6 +142,12 @@ def _fit(
     storage.write_bytes(fit.config, dump_yaml(session.config).encode())
     storage.write_json(storage.join(fit.model, "model.json"), record)
     return record
+
+
+def _add_resampled(rows: dict[int, dict[str, Any]], scores: dict[int, Resampled]) -> None:
+    for row in rows.values():
+        if row["asked"] in scores:
+            row.update(asdict(scores[row["asked"]]))
 
 
 def _ks(config: ClusteringConfig, *, rows: int) -> list[int]:

@@ -18,7 +18,7 @@ from clusterlib.clustering.space import Space
 
 NOISE = -1
 # Median absolute deviation to standard deviation of a normal distribution.
-_MAD_TO_SD = 1.4826
+MAD_TO_SD = 1.4826
 
 
 @dataclass(frozen=True)
@@ -172,5 +172,5 @@ def robust_limits(
         own = distances_N[cluster_ids_N == cluster]
         if len(own):
             median = np.median(own)
-            limits_K[cluster] = median + 3 * _MAD_TO_SD * np.median(np.abs(own - median))
+            limits_K[cluster] = median + 3 * MAD_TO_SD * np.median(np.abs(own - median))
     return limits_K

@@ -108,6 +108,11 @@ class ClusteringConfig(_Section):
         "nearer to each other, centered leaves them.",
     )
     iterations: Positive = Field(4, description="k-means iterations that polish each cut.")
+    statistics: Literal["exact", "sample"] = Field(
+        "exact",
+        description="Means and outlier limits behind each row's silhouette and outlier flag: exact "
+        "reads the embeddings once more to take them from all rows, sample from sampled ones.",
+    )
     min_cluster_rows: Annotated[int, Field(ge=2)] = Field(
         10, description="Smallest cluster of hdbscan and core of dbscan, in sampled rows."
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clusterlib.clustering.kernels import load_faiss
 from clusterlib.errors import ConfigError
 
 
@@ -21,7 +22,8 @@ class KMeansFit:
     """Centroids and what they make of the training rows.
 
     `inertia` is the sum over rows of the squared Euclidean distance to the nearest centroid.
-    Clusters that ended empty are dropped, so K may be below what was asked for.
+    Clusters that ended empty are dropped, so K may be below what was asked for. Cluster -1 is
+    noise, which other methods than k-means leave.
     """
 
     centroids_KP: NDArray[np.float32]
@@ -34,7 +36,7 @@ class KMeansFit:
 
     @property
     def sizes_K(self) -> NDArray[np.int64]:
-        return np.bincount(self.cluster_ids_N, minlength=self.k)
+        return np.bincount(self.cluster_ids_N[self.cluster_ids_N >= 0], minlength=self.k)
 
 
 def check_faiss() -> None:
@@ -75,10 +77,35 @@ def fit_kmeans(
     Raises:
         ValueError: fewer rows than clusters.
     """
-    import faiss
+    return settle(z_NP, _train(z_NP, k=k, restarts=restarts, iterations=iterations, seed=seed))
 
+
+def polish(
+    z_NP: NDArray[np.float32], centroids_KP: NDArray[np.float32], *, iterations: int
+) -> KMeansFit:
+    """Spherical k-means from given centroids; empty clusters take over half of a large one.
+
+    Raises:
+        ValueError: fewer rows than centroids.
+    """
+    if iterations == 0:
+        return settle(z_NP, centroids_KP)
+    k = len(centroids_KP)
+    return settle(z_NP, _train(z_NP, k=k, iterations=iterations, starts_KP=centroids_KP))
+
+
+def _train(
+    z_NP: NDArray[np.float32],
+    *,
+    k: int,
+    iterations: int,
+    restarts: int = 1,
+    seed: int = 0,
+    starts_KP: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
     if len(z_NP) < k:
         raise ValueError(f"{len(z_NP)} rows cannot make {k} clusters")
+    faiss = load_faiss()
     engine = faiss.Kmeans(
         z_NP.shape[1],
         k,
@@ -90,9 +117,8 @@ def fit_kmeans(
         min_points_per_centroid=1,
         max_points_per_centroid=max(256, -(-len(z_NP) // k)),
     )
-    engine.train(z_NP)
-    centroids_KP = np.asarray(engine.centroids, dtype=np.float32).reshape(k, -1)
-    return settle(z_NP, centroids_KP)
+    engine.train(z_NP, init_centroids=starts_KP)
+    return np.asarray(engine.centroids, dtype=np.float32).reshape(k, -1)
 
 
 def settle(z_NP: NDArray[np.float32], centroids_KP: NDArray[np.float32]) -> KMeansFit:
@@ -101,14 +127,10 @@ def settle(z_NP: NDArray[np.float32], centroids_KP: NDArray[np.float32]) -> KMea
     The order makes cluster ids independent of the starts; ties are broken by the first row.
     """
     ids_N = nearest(z_NP, centroids_KP)
-    used, first, inverse_N, counts = np.unique(
-        ids_N, return_index=True, return_inverse=True, return_counts=True
-    )
-    order = np.lexsort((first, -counts))
-    rank = np.empty(len(order), dtype=np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
-    kept_KP = centroids_KP[used[order]]
-    new_ids_N = rank[inverse_N]
+    new_ids_N, k = renumbered(ids_N)
+    old_K = np.empty(k, dtype=np.int64)
+    old_K[new_ids_N] = ids_N
+    kept_KP = centroids_KP[old_K]
     similarity_N = np.einsum("np,np->n", z_NP, kept_KP[new_ids_N], dtype=np.float64)
     squared_N = (
         np.einsum("np,np->n", z_NP, z_NP, dtype=np.float64)
@@ -118,6 +140,18 @@ def settle(z_NP: NDArray[np.float32], centroids_KP: NDArray[np.float32]) -> KMea
     return KMeansFit(kept_KP, new_ids_N, float(squared_N.clip(0).sum()))
 
 
+def renumbered(ids_N: NDArray[np.int32]) -> tuple[NDArray[np.int32], int]:
+    """Ids 0...k-1 by falling size, ties by the first row, and k; -1 (noise) stays."""
+    used, first, inverse_N, counts = np.unique(
+        ids_N, return_index=True, return_inverse=True, return_counts=True
+    )
+    order = np.lexsort((first, -counts, used < 0))
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    rank[used < 0] = -1
+    return rank[inverse_N], int((used >= 0).sum())
+
+
 def nearest(z_NP: NDArray[np.float32], centroids_KP: NDArray[np.float32]) -> NDArray[np.int32]:
     """Index of the most similar centroid for each unit row, int32 (N,)."""
     ids_N = np.empty(len(z_NP), dtype=np.int32)
@@ -125,3 +159,13 @@ def nearest(z_NP: NDArray[np.float32], centroids_KP: NDArray[np.float32]) -> NDA
     for start in range(0, len(z_NP), step):
         ids_N[start : start + step] = (z_NP[start : start + step] @ centroids_KP.T).argmax(axis=1)
     return ids_N
+
+
+def normalized(x_NP: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Rows scaled to unit length, float32; a row of length 0 becomes the first axis."""
+    norm_N1 = np.linalg.norm(x_NP, axis=1, keepdims=True)
+    flat_N = norm_N1[:, 0] < 1e-12
+    z_NP = np.ascontiguousarray(x_NP / np.maximum(norm_N1, 1e-12), dtype=np.float32)
+    z_NP[flat_N] = 0
+    z_NP[flat_N, :1] = 1
+    return z_NP

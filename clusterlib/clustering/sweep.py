@@ -1,4 +1,7 @@
-"""Fit a range of k, score each, choose one and say why."""
+"""Every k for about the price of one: over-cluster once, merge by Ward, polish each cut.
+
+N: rows, P: dimensions, M: micro-clusters, K: clusters. Rows and centroids have unit length.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,34 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clusterlib.clustering.kmeans import KMeansFit, fit_kmeans
-from clusterlib.clustering.silhouette import silhouette_score
+from clusterlib.clustering.hierarchy import Merges, cut, ward_merges
+from clusterlib.clustering.kmeans import KMeansFit, fit_kmeans, normalized
+from clusterlib.clustering.scores import internal_scores
+from clusterlib.clustering.silhouette import cluster_means
 
-PLATEAU = 0.9
+# Micro-clusters per cluster of the largest k; more cost more and lower the inertia little.
+OVER = 1.3
+OVER_ITERATIONS = 10
+MIN_MICRO_CLUSTERS = 256
+ROWS_PER_MICRO_CLUSTER = 8
+
+
+@dataclass(frozen=True)
+class MicroClusters:
+    """Many small clusters of the training rows, and the Ward merges of their means."""
+
+    fit: KMeansFit
+    means_MP: NDArray[np.float64]
+    merges: Merges
+
+    def starts(self, k: int) -> NDArray[np.float32]:
+        """Unit centroids (K, P) of the cut at k."""
+        # Identical rows make fewer micro-clusters than asked for, and so fewer clusters.
+        k = min(k, self.merges.leaves)
+        groups_M = cut(self.merges, k)
+        sums_KP = np.zeros((k, self.means_MP.shape[1]))
+        np.add.at(sums_KP, groups_M, self.means_MP * self.fit.sizes_K[:, None])
+        return normalized(sums_KP)
 
 
 @dataclass(frozen=True)
@@ -24,14 +51,11 @@ class KScore:
     silhouette: float | None
     smallest: int
     largest: int
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The chosen k and the sentence that defends it."""
-
-    k: int
-    reason: str
+    davies_bouldin: float | None = None
+    calinski_harabasz: float | None = None
+    gap: float | None = None
+    gap_se: float | None = None
+    stability: float | None = None
 
 
 def k_grid(k_min: int, k_max: int, *, count: int, rows: int) -> list[int]:
@@ -41,68 +65,39 @@ def k_grid(k_min: int, k_max: int, *, count: int, rows: int) -> list[int]:
     return sorted({round(k) for k in np.geomspace(low, top, count)})
 
 
+def over_cluster(z_NP: NDArray[np.float32], *, k_max: int, seed: int) -> MicroClusters:
+    """Micro-clusters for cuts up to `k_max`; their number follows from it and from the rows."""
+    wanted = max(round(OVER * k_max), MIN_MICRO_CLUSTERS)
+    m = min(max(min(wanted, len(z_NP) // ROWS_PER_MICRO_CLUSTER), k_max), len(z_NP))
+    fit = fit_kmeans(z_NP, k=m, restarts=1, iterations=OVER_ITERATIONS, seed=seed)
+    means_MP = cluster_means(z_NP, fit.cluster_ids_N, k=fit.k)
+    return MicroClusters(fit, means_MP, ward_merges(means_MP, fit.sizes_K))
+
+
 def sweep(
-    z_NP: NDArray[np.float32],
+    rows_NP: NDArray[np.float32],
     ks: Sequence[int],
     *,
-    restarts: int,
-    iterations: int,
-    seed: int,
+    fit_at: Callable[[int], KMeansFit],
     on_score: Callable[[KScore], None] = lambda score: None,
 ) -> dict[int, tuple[KScore, KMeansFit]]:
-    """Fit and score every k of `ks` on unit rows (N, P); keyed by the k asked for."""
+    """Cut and score at every k of `ks` in unit rows (N, P); keyed by the k asked for."""
     results = {}
     for k in ks:
-        fit = fit_kmeans(z_NP, k=k, restarts=restarts, iterations=iterations, seed=seed)
+        fit = fit_at(k)
+        sizes_K = fit.sizes_K
+        inside_N = slice(None) if fit.cluster_ids_N.min() >= 0 else fit.cluster_ids_N >= 0
+        scores = internal_scores(rows_NP[inside_N], fit.cluster_ids_N[inside_N], k=fit.k)
         score = KScore(
             asked=k,
             k=fit.k,
             inertia=fit.inertia,
-            silhouette=silhouette_score(z_NP, fit.cluster_ids_N, k=fit.k),
-            smallest=int(fit.sizes_K.min()),
-            largest=int(fit.sizes_K.max()),
+            silhouette=scores.silhouette,
+            smallest=int(sizes_K.min()),
+            largest=int(sizes_K.max()),
+            davies_bouldin=scores.davies_bouldin,
+            calinski_harabasz=scores.calinski_harabasz,
         )
         results[k] = (score, fit)
         on_score(score)
     return results
-
-
-def choose_k(scores: Sequence[KScore]) -> Choice:
-    """The smallest k whose silhouette reaches 90 % of the sweep's best, or a plain "no clear k".
-
-    In a whitened space the silhouette rises and then saturates, so its maximum overshoots; the
-    start of the plateau agreed better with true labels on the sets it was tried on.
-
-    Raises:
-        ValueError: no score.
-    """
-    if not scores:
-        raise ValueError("choose_k needs at least one score, got 0")
-    # Sorted: a fit may end with fewer clusters than a fit that was asked for fewer.
-    defined = sorted(
-        (score.k, score.silhouette) for score in scores if score.silhouette is not None
-    )
-    if not defined:
-        k = scores[0].k
-        return Choice(k, f"k={k}: the images are too few or too alike for more")
-    best_k, best = max(defined, key=lambda item: item[1])
-    if best <= 0:
-        return Choice(
-            defined[0][0],
-            f"no clear k: the silhouette is nowhere above 0 (best {best:.3f} at k={best_k}); the "
-            f"smallest k of the sweep was taken",
-        )
-    k, value = next((k, value) for k, value in defined if value >= PLATEAU * best)
-    if k == defined[-1][0] and any(score.k < score.asked for score in scores):
-        return Choice(k, f"k={k} is as far as these images differ; more clusters stayed empty")
-    if k == defined[-1][0] and len(defined) > 1:
-        return Choice(
-            k,
-            f"no clear k: the silhouette still rises at k={k} ({value:.3f}), the largest of the "
-            "sweep, which was taken; widen the sweep by clustering.k_max, or set clustering.k",
-        )
-    return Choice(
-        k,
-        f"k={k} is the smallest of the sweep whose silhouette ({value:.3f}) reaches "
-        f"{PLATEAU:.0%} of the best ({best:.3f} at k={best_k})",
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from dataclasses import asdict
 from typing import Any
@@ -11,13 +10,21 @@ import numpy as np
 import pyarrow as pa
 
 from clusterlib import storage
-from clusterlib.clustering.assign import ClusterModel, build_model
+from clusterlib.clustering.choice import Choice, choose_k
+from clusterlib.clustering.families import prepare
 from clusterlib.clustering.kmeans import KMeansFit, check_faiss
-from clusterlib.clustering.space import Space, fit_space
-from clusterlib.clustering.sweep import Choice, KScore, choose_k, k_grid, sweep
+from clusterlib.clustering.model import (
+    build_model,
+    micro_below_centroids,
+    micro_inside_clusters,
+)
+from clusterlib.clustering.resampling import Resampled, resampled_scores
+from clusterlib.clustering.space import fit_space
+from clusterlib.clustering.sweep import KScore, k_grid, sweep
 from clusterlib.config import ClusteringConfig, dump_yaml
 from clusterlib.errors import ClusteringError
 from clusterlib.run import Fit
+from clusterlib.stages.model_files import write_hierarchy, write_model
 from clusterlib.stages.session import Session
 from clusterlib.tables.committed import CommittedTable
 from clusterlib.tables.parquet import encode_parquet
@@ -57,20 +64,6 @@ def read_record(fit: Fit) -> dict[str, Any] | None:
     return storage.read_json(storage.join(fit.model, "model.json"))
 
 
-def read_model(model_uri: str) -> ClusterModel:
-    """The fitted model below `model_uri`."""
-    arrays = np.load(
-        io.BytesIO(storage.read_bytes(storage.join(model_uri, "model.npz"))), allow_pickle=False
-    )
-    return ClusterModel(
-        space=Space(arrays["mean"], arrays["projection"], arrays["explained"]),
-        centroids_KP=arrays["centroids"],
-        means_KP=arrays["means"],
-        sizes_K=arrays["sizes"],
-        outlier_distance_K=arrays["outlier_distance"],
-    )
-
-
 def _read_sample(table: CommittedTable) -> np.ndarray:
     """The sample's embeddings, float32 (N, D), by row id."""
     parts = list(table.read("sample", ["row_id", "embedding"]))
@@ -99,14 +92,19 @@ def _fit(
         started = time.monotonic()
         on_k()
 
-    results = sweep(
+    ks = _ks(config, rows=len(z_NP))
+    candidates = prepare(
         z_NP,
-        _ks(config, rows=len(z_NP)),
-        restarts=config.restarts,
+        method=config.method,
+        k_max=ks[-1],
         iterations=config.iterations,
+        min_cluster_rows=config.min_cluster_rows,
         seed=session.config.seed,
-        on_score=on_score,
     )
+    ks = ks[:1] if candidates.chooses_k else ks
+    results = sweep(candidates.rows_NP, ks, fit_at=candidates.fit_at, on_score=on_score)
+    if not candidates.chooses_k:
+        _add_resampled(rows, resampled_scores(candidates.rows_NP, ks, seed=session.config.seed))
     choice, chosen = _choose(config, results)
     record = {
         "run_id": run_id,
@@ -120,13 +118,36 @@ def _fit(
         "inertia": chosen.inertia,
         "settings": session.fit_settings(run_id),
     }
-    _write_model(fit, build_model(z_NP, chosen, space=space, rows_per_sampled_row=share))
+    if candidates.by_centroid:
+        micro_MP = candidates.micro.fit.centroids_KP
+        micro = micro_below_centroids(micro_MP, chosen.centroids_KP)
+    else:
+        micro = micro_inside_clusters(
+            z_NP, chosen.cluster_ids_N, limit=candidates.micro.fit.k, seed=session.config.seed
+        )
+    model, hierarchy = build_model(
+        z_NP,
+        chosen.cluster_ids_N,
+        micro_MP=micro[0],
+        micro_cluster_ids_M=micro[1],
+        space=space,
+        centroids_KP=chosen.centroids_KP if candidates.by_centroid else None,
+        rows_per_sampled_row=share,
+    )
+    write_model(fit.model, model)
+    write_hierarchy(fit.model, hierarchy)
     by_k = [{name: rows[k][name] for name in SWEEP.names} for k in sorted(rows)]
     sweep_table = pa.Table.from_pylist(by_k, schema=SWEEP)
     storage.write_bytes(storage.join(fit.model, "sweep.parquet"), encode_parquet(sweep_table))
     storage.write_bytes(fit.config, dump_yaml(session.config).encode())
     storage.write_json(storage.join(fit.model, "model.json"), record)
     return record
+
+
+def _add_resampled(rows: dict[int, dict[str, Any]], scores: dict[int, Resampled]) -> None:
+    for row in rows.values():
+        if row["asked"] in scores:
+            row.update(asdict(scores[row["asked"]]))
 
 
 def _ks(config: ClusteringConfig, *, rows: int) -> list[int]:
@@ -144,24 +165,12 @@ def _ks(config: ClusteringConfig, *, rows: int) -> list[int]:
 def _choose(
     config: ClusteringConfig, results: dict[int, tuple[KScore, KMeansFit]]
 ) -> tuple[Choice, KMeansFit]:
+    if config.method in ("hdbscan", "dbscan"):
+        fit = next(iter(results.values()))[1]
+        return Choice(fit.k, f"k={fit.k} was found by {config.method}"), fit
     if isinstance(config.k, int):
         fit = results[config.k][1]
         fewer = "" if fit.k == config.k else f", of which {config.k - fit.k} stayed empty"
         return Choice(config.k, f"k={config.k} is set in the configuration{fewer}"), fit
     choice = choose_k([score for score, _ in results.values()])
     return choice, next(fit for _, fit in results.values() if fit.k == choice.k)
-
-
-def _write_model(fit: Fit, model: ClusterModel) -> None:
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        mean=model.space.mean_D,
-        projection=model.space.projection_DP,
-        explained=model.space.explained_P,
-        centroids=model.centroids_KP,
-        means=model.means_KP,
-        sizes=model.sizes_K,
-        outlier_distance=model.outlier_distance_K,
-    )
-    storage.write_bytes(storage.join(fit.model, "model.npz"), buffer.getvalue())

@@ -38,6 +38,7 @@ ASSIGNMENTS = pa.schema(
         pa.field("margin", pa.float32(), nullable=False),  # distance to the second - distance
         pa.field("silhouette", pa.float32(), nullable=False),
         pa.field("is_outlier", pa.bool_(), nullable=False),
+        pa.field("micro_id", pa.int32(), nullable=False),  # leaf of HIERARCHY; -1 is noise
     ]
 )
 
@@ -61,6 +62,20 @@ CLUSTERS = pa.schema(
     ]
 )
 
+# One row a node. Nodes 0...M-1 are the micro-clusters (leaves); node M + i is made by merge i, and
+# all merges inside clusters come before those of clusters. So undoing the last K - 1 merges gives
+# the K clusters, and undoing more of them splits clusters. Columns as in a linkage of SciPy.
+HIERARCHY = pa.schema(
+    [
+        pa.field("node", pa.int32(), nullable=False),
+        pa.field("left", pa.int32()),  # null for a leaf
+        pa.field("right", pa.int32()),
+        pa.field("height", pa.float64(), nullable=False),  # sqrt(2 x rise of inertia); leaf: 0
+        pa.field("size", pa.int64(), nullable=False),  # training rows below
+        pa.field("cluster_id", pa.int32()),  # that the node is or lies in; null above clusters
+    ]
+)
+
 SWEEP = pa.schema(
     [
         pa.field("k", pa.int32(), nullable=False),
@@ -69,6 +84,11 @@ SWEEP = pa.schema(
         pa.field("smallest", pa.int64(), nullable=False),
         pa.field("largest", pa.int64(), nullable=False),
         pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("davies_bouldin", pa.float64()),
+        pa.field("calinski_harabasz", pa.float64()),
+        pa.field("gap", pa.float64()),  # this and the next two: of at most 5,000 sampled rows
+        pa.field("gap_se", pa.float64()),
+        pa.field("stability", pa.float64()),  # adjusted Rand index of two half-samples
     ]
 )
 
@@ -76,7 +96,7 @@ MANIFEST = pa.schema(
     [
         *[f for f in CATALOG if f.name not in ("size_bytes", "etag")],
         pa.field("cluster_id", pa.int32()),  # null for a quarantined image
-        *[ASSIGNMENTS.field(n).with_nullable(True) for n in ASSIGNMENTS.names[4:]],
+        *[ASSIGNMENTS.field(n).with_nullable(True) for n in ASSIGNMENTS.names[4:-1]],
         pa.field("rejected", pa.string()),  # quarantine code, null for a clustered image
     ]
 )

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_samples
 
-from clusterlib.clustering.assign import ClusterModel, assign, build_model
-from clusterlib.clustering.kmeans import fit_kmeans, settle
-from clusterlib.clustering.space import fit_space
+from clusterlib.clustering.assign import assign
+from clusterlib.clustering.kmeans import KMeansFit, fit_kmeans, settle
+from clusterlib.clustering.model import ClusterModel, build_model, micro_below_centroids
+from clusterlib.clustering.space import Space, fit_space
 
 
 def embeddings(rows: int = 300, groups: int = 5) -> np.ndarray:
@@ -20,7 +21,21 @@ def embeddings(rows: int = 300, groups: int = 5) -> np.ndarray:
 def model_of(x: np.ndarray, k: int) -> ClusterModel:
     space = fit_space(x, dim=10, scaling="whitened")
     z = space.transform(x)
-    return build_model(z, fit_kmeans(z, k=k, restarts=3, iterations=10, seed=0), space=space)
+    return built(z, fit_kmeans(z, k=k, restarts=3, iterations=10, seed=0), space)
+
+
+def built(z: np.ndarray, fit: KMeansFit, space: Space) -> ClusterModel:
+    micro = fit_kmeans(z, k=min(20, len(z)), restarts=1, iterations=5, seed=1)
+    micro_MP, ids_M = micro_below_centroids(micro.centroids_KP, fit.centroids_KP)
+    model, _ = build_model(
+        z,
+        fit.cluster_ids_N,
+        micro_MP=micro_MP,
+        micro_cluster_ids_M=ids_M,
+        space=space,
+        centroids_KP=fit.centroids_KP,
+    )
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +86,7 @@ def test_a_row_far_from_its_group_is_an_outlier() -> None:
     x += (0.02 * rng.normal(size=x.shape)).astype(np.float32)
     space = fit_space(x, dim=6, scaling="centered")
     z = space.transform(x)
-    model = build_model(z, fit_kmeans(z, k=2, restarts=2, iterations=5, seed=0), space=space)
+    model = built(z, fit_kmeans(z, k=2, restarts=2, iterations=5, seed=0), space)
     typical = assign(x, model)
     assert typical.is_outlier_N.mean() < 0.2
     strange = x[:1].copy()
@@ -99,7 +114,7 @@ def test_one_cluster_is_its_own_runner_up() -> None:
     x = embeddings()
     space = fit_space(x, dim=4, scaling="whitened")
     z = space.transform(x)
-    model = build_model(z, settle(z, z[:1]), space=space)
+    model = built(z, settle(z, z[:1]), space)
     result = assign(x, model)
     assert model.k == 1
     for values in (result.cluster_ids_N, result.second_cluster_ids_N, result.margins_N):

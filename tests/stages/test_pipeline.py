@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +16,7 @@ from clusterlib.config import validate_config
 from clusterlib.errors import ConfigError, InputError, StaleArtifactError, TooManyRejectsError
 from clusterlib.stages.apply_labels import apply_labels, name_by_majority
 from clusterlib.stages.embed_images import embed_images
+from clusterlib.stages.model_files import read_hierarchy
 from clusterlib.stages.session import Session, open_session
 from clusterlib.stages.summary import print_summary
 from clusterlib.tables import schemas
@@ -124,6 +126,15 @@ def test_artifacts_have_the_pinned_schemas(done: Session) -> None:
             assert pq.read_schema(path).remove_metadata().equals(schema), path
     assert pq.read_schema(fit / "clusters.parquet").equals(schemas.CLUSTERS)
     assert pq.read_schema(fit / "model/sweep.parquet").equals(schemas.SWEEP)
+    assert pq.read_schema(fit / "model/hierarchy.parquet").equals(schemas.HIERARCHY)
+
+
+def test_micro_clusters_lie_inside_clusters(done: Session) -> None:
+    fit = fit_folder(done)
+    hierarchy = read_hierarchy(str(fit / "model"))
+    rows = read(fit / "assignments")
+    clusters = hierarchy.micro_cluster_ids_M[rows["micro_id"].to_numpy()]
+    np.testing.assert_array_equal(clusters, rows["cluster_id"].to_numpy())
 
 
 def test_embedding_files_say_what_made_them(done: Session) -> None:

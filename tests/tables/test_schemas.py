@@ -72,6 +72,18 @@ def test_assignments() -> None:
         "margin: float not null",
         "silhouette: float not null",
         "is_outlier: bool not null",
+        "micro_id: int32 not null",
+    ]
+
+
+def test_hierarchy() -> None:
+    assert text(schemas.HIERARCHY) == [
+        "node: int32 not null",
+        "left: int32",
+        "right: int32",
+        "height: double not null",
+        "size: int64 not null",
+        "cluster_id: int32",
     ]
 
 

@@ -11,8 +11,8 @@ from clusterlib.errors import ConfigError, InputError
 from clusterlib.labels.names import fill_names, fit_of, read_names
 from clusterlib.labels.propagate import label_rows
 from clusterlib.run import Fit
+from clusterlib.stages.manifest_slices import RowSlice, map_slices, read_manifest, row_slices
 from clusterlib.stages.session import Session
-from clusterlib.stages.write_manifests import RowSlice, map_slices, read_manifest, row_slices
 from clusterlib.tables.parquet import encode_parquet, read_parquet
 
 

@@ -92,6 +92,8 @@ MANIFEST = pa.schema(
         *[f for f in CATALOG if f.name not in ("size_bytes", "etag")],
         pa.field("cluster_id", pa.int32()),  # null for a quarantined image
         *[ASSIGNMENTS.field(n).with_nullable(True) for n in ASSIGNMENTS.names[4:-1]],
+        pa.field("width", pa.int32()),  # pixels, upright
+        pa.field("height", pa.int32()),
         pa.field("rejected", pa.string()),  # quarantine code, null for a clustered image
     ]
 )

@@ -128,6 +128,8 @@ def test_manifest() -> None:
         "margin: float",
         "silhouette: float",
         "is_outlier: bool",
+        "width: int32",
+        "height: int32",
         "rejected: string",
     ]
 

@@ -105,7 +105,9 @@ LABELS = pa.schema(
         pa.field("uri", pa.string()),
         pa.field("cluster_id", pa.int32()),
         pa.field("label", pa.string()),  # null where the cluster was left unnamed
-        pa.field("label_source", pa.string(), nullable=False),  # cluster | unnamed | rejected
+        # image | cluster | model; without a label: mixed | split | junk | unnamed | rejected
+        pa.field("label_source", pa.string(), nullable=False),
+        pa.field("confidence", pa.float32()),  # 0...1; null where there is no label
     ]
 )
 

@@ -142,4 +142,5 @@ def test_labels() -> None:
         "cluster_id: int32",
         "label: string",
         "label_source: string not null",
+        "confidence: float",
     ]

@@ -89,7 +89,7 @@ def fill_names(data: bytes, names: Mapping[int, str]) -> bytes:
     """The sheet `data` with `names` written into its name column."""
     reader = _reader(data)
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(reader.fieldnames or ()), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(reader.fieldnames or ()), lineterminator="\r\n")
     writer.writeheader()
     for row in reader:
         writer.writerow(row | {"name": names.get(int(row["cluster_id"]), row["name"])})

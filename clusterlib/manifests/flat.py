@@ -65,7 +65,8 @@ def csv_bytes(manifest: pa.Table) -> bytes:
         flat = pa.table({EXTRA: manifest[EXTRA]}).flatten()
         data |= {name: flat[name].to_pylist() for name in flat.column_names}
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    # The writer quotes what its line ending has: after "\n" alone, a lone "\r" would end a row.
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow([inert(name) for name in data])
     for row in zip(*data.values(), strict=True):
         writer.writerow([inert(value) for value in row])

@@ -107,7 +107,7 @@ def _branches(answers: Answers, hierarchy: Hierarchy) -> list[tuple[int, int]]:
 
 def _images_csv(landmarks: Landmarks, chosen: np.ndarray, run_id: str, fit_id: str) -> bytes:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(["run_id", "fit_id", "image_id", "uri", "cluster", "label"])
     for n in chosen:
         # The column `cluster` is an answer: it stays empty until somebody moves the image.
@@ -124,7 +124,7 @@ def _names_csv(
     fit_id: str,
 ) -> bytes:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(CLUSTER_NAMES_COLUMNS)
     for cluster, node in branches:
         mine = np.isin(landmarks.micro_ids_L, hierarchy.leaves_of(node))

@@ -80,7 +80,6 @@ def settings(source: str | Path, run_uri: str | Path, **sections: Any) -> dict[s
             "k_min": 2,
             "k_max": 8,
             "k_count": 4,
-            "restarts": 5,
             "pca_dim": 16,
             "scaling": "centered",
         },

@@ -43,10 +43,10 @@ def _no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_key_is_exit_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tree = settings(tmp_path, tmp_path / "run", clustering={"restart": 3})
+    tree = settings(tmp_path, tmp_path / "run", clustering={"iteration": 3})
     assert run(monkeypatch, "--config", write(tmp_path, tree)) == 2
     err = capsys.readouterr().err
-    assert "clustering.restart: unknown key - did you mean 'restarts'?" in err
+    assert "clustering.iteration: unknown key - did you mean 'iterations'?" in err
     assert "Traceback" not in err
     assert not (tmp_path / "run").exists()
 

@@ -22,7 +22,8 @@ class KMeansFit:
     """Centroids and what they make of the training rows.
 
     `inertia` is the sum over rows of the squared Euclidean distance to the nearest centroid.
-    Clusters that ended empty are dropped, so K may be below what was asked for.
+    Clusters that ended empty are dropped, so K may be below what was asked for. Cluster -1 is
+    noise, which other methods than k-means leave.
     """
 
     centroids_KP: NDArray[np.float32]
@@ -35,7 +36,7 @@ class KMeansFit:
 
     @property
     def sizes_K(self) -> NDArray[np.int64]:
-        return np.bincount(self.cluster_ids_N, minlength=self.k)
+        return np.bincount(self.cluster_ids_N[self.cluster_ids_N >= 0], minlength=self.k)
 
 
 def check_faiss() -> None:
@@ -126,14 +127,10 @@ def settle(z_NP: NDArray[np.float32], centroids_KP: NDArray[np.float32]) -> KMea
     The order makes cluster ids independent of the starts; ties are broken by the first row.
     """
     ids_N = nearest(z_NP, centroids_KP)
-    used, first, inverse_N, counts = np.unique(
-        ids_N, return_index=True, return_inverse=True, return_counts=True
-    )
-    order = np.lexsort((first, -counts))
-    rank = np.empty(len(order), dtype=np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
-    kept_KP = centroids_KP[used[order]]
-    new_ids_N = rank[inverse_N]
+    new_ids_N, k = renumbered(ids_N)
+    old_K = np.empty(k, dtype=np.int64)
+    old_K[new_ids_N] = ids_N
+    kept_KP = centroids_KP[old_K]
     similarity_N = np.einsum("np,np->n", z_NP, kept_KP[new_ids_N], dtype=np.float64)
     squared_N = (
         np.einsum("np,np->n", z_NP, z_NP, dtype=np.float64)
@@ -141,6 +138,18 @@ def settle(z_NP: NDArray[np.float32], centroids_KP: NDArray[np.float32]) -> KMea
         + np.einsum("kp,kp->k", kept_KP, kept_KP, dtype=np.float64)[new_ids_N]
     )
     return KMeansFit(kept_KP, new_ids_N, float(squared_N.clip(0).sum()))
+
+
+def renumbered(ids_N: NDArray[np.int32]) -> tuple[NDArray[np.int32], int]:
+    """Ids 0...k-1 by falling size, ties by the first row, and k; -1 (noise) stays."""
+    used, first, inverse_N, counts = np.unique(
+        ids_N, return_index=True, return_inverse=True, return_counts=True
+    )
+    order = np.lexsort((first, -counts, used < 0))
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    rank[used < 0] = -1
+    return rank[inverse_N], int((used >= 0).sum())
 
 
 def nearest(z_NP: NDArray[np.float32], centroids_KP: NDArray[np.float32]) -> NDArray[np.int32]:

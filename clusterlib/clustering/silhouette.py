@@ -13,6 +13,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+_BLOCK_ROWS = 8192
+_CLOSE = 0.05
+
 
 def cluster_means(
     z_NP: NDArray[np.float32], cluster_ids_N: NDArray[np.int32], *, k: int
@@ -49,22 +52,33 @@ def silhouette_rows(
     if len(means_KP) < 2:
         return np.zeros(len(z_NP), dtype=np.float32)
     result_N = np.empty(len(z_NP), dtype=np.float32)
-    step = max(1, 2**24 // len(means_KP))
-    for start in range(0, len(z_NP), step):
-        part = slice(start, start + step)
-        distance_NK = 1 - z_NP[part].astype(np.float64) @ means_KP.T
-        distance_NK[:, sizes_K == 0] = np.inf
+    means32_KP = means_KP.astype(np.float32)
+    for start in range(0, len(z_NP), _BLOCK_ROWS):
+        part = slice(start, start + _BLOCK_ROWS)
         own_N = cluster_ids_N[part]
-        rows = np.arange(len(own_N))
-        n_N = sizes_K[own_N]
-        a_N = distance_NK[rows, own_N] * n_N / np.maximum(n_N - 1, 1)
-        distance_NK[rows, own_N] = np.inf
-        b_N = distance_NK.min(axis=1)
-        larger_N = np.maximum(a_N, b_N)
-        defined_N = (n_N > 1) & (larger_N > 1e-12) & np.isfinite(b_N)
-        s_N = np.where(defined_N, (b_N - a_N) / np.where(defined_N, larger_N, 1), 0)
+        s_N, larger_N = _block(z_NP[part] @ means32_KP.T, own_N, sizes_K)
+        # A ratio of small distances needs more digits than float32 has.
+        close_C = np.flatnonzero(larger_N < _CLOSE)
+        if len(close_C):
+            similarity_CK = z_NP[part][close_C].astype(np.float64) @ means_KP.T
+            s_N[close_C], _ = _block(similarity_CK, own_N[close_C], sizes_K)
         result_N[part] = s_N
     return result_N
+
+
+def _block(
+    similarity_NK: NDArray[np.floating], own_N: NDArray[np.int32], sizes_K: NDArray[np.int64]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Silhouettes, and max(a, b), of rows with these products with the means; overwrites them."""
+    rows = np.arange(len(own_N))
+    n_N = sizes_K[own_N]
+    a_N = (1 - similarity_NK[rows, own_N]) * (n_N / np.maximum(n_N - 1, 1))
+    similarity_NK[:, sizes_K == 0] = -np.inf
+    similarity_NK[rows, own_N] = -np.inf
+    b_N = 1 - similarity_NK.max(axis=1)
+    larger_N = np.maximum(a_N, b_N)
+    defined_N = (n_N > 1) & (larger_N > 1e-12) & np.isfinite(b_N)
+    return np.where(defined_N, (b_N - a_N) / np.where(defined_N, larger_N, 1), 0), larger_N
 
 
 def silhouette_score(

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clusterlib.clustering.hierarchy import Merges, cut, ward_merges
-from clusterlib.clustering.kmeans import KMeansFit, fit_kmeans, normalized, polish
-from clusterlib.clustering.silhouette import cluster_means, silhouette_score
+from clusterlib.clustering.kmeans import KMeansFit, fit_kmeans, normalized
+from clusterlib.clustering.scores import internal_scores
+from clusterlib.clustering.silhouette import cluster_means
 
 # Micro-clusters per cluster of the largest k; more cost more and lower the inertia little.
 OVER = 1.3
@@ -32,6 +33,8 @@ class MicroClusters:
 
     def starts(self, k: int) -> NDArray[np.float32]:
         """Unit centroids (K, P) of the cut at k."""
+        # Identical rows make fewer micro-clusters than asked for, and so fewer clusters.
+        k = min(k, self.merges.leaves)
         groups_M = cut(self.merges, k)
         sums_KP = np.zeros((k, self.means_MP.shape[1]))
         np.add.at(sums_KP, groups_M, self.means_MP * self.fit.sizes_K[:, None])
@@ -48,6 +51,11 @@ class KScore:
     silhouette: float | None
     smallest: int
     largest: int
+    davies_bouldin: float | None = None
+    calinski_harabasz: float | None = None
+    gap: float | None = None
+    gap_se: float | None = None
+    stability: float | None = None
 
 
 def k_grid(k_min: int, k_max: int, *, count: int, rows: int) -> list[int]:
@@ -67,25 +75,28 @@ def over_cluster(z_NP: NDArray[np.float32], *, k_max: int, seed: int) -> MicroCl
 
 
 def sweep(
-    z_NP: NDArray[np.float32],
+    rows_NP: NDArray[np.float32],
     ks: Sequence[int],
     *,
-    micro: MicroClusters,
-    iterations: int,
+    fit_at: Callable[[int], KMeansFit],
     on_score: Callable[[KScore], None] = lambda score: None,
 ) -> dict[int, tuple[KScore, KMeansFit]]:
-    """Fit and score every k of `ks` on unit rows (N, P); keyed by the k asked for."""
+    """Cut and score at every k of `ks` in unit rows (N, P); keyed by the k asked for."""
     results = {}
     for k in ks:
-        # Identical rows make fewer micro-clusters than asked for, and so fewer clusters.
-        fit = polish(z_NP, micro.starts(min(k, micro.fit.k)), iterations=iterations)
+        fit = fit_at(k)
+        sizes_K = fit.sizes_K
+        inside_N = slice(None) if fit.cluster_ids_N.min() >= 0 else fit.cluster_ids_N >= 0
+        scores = internal_scores(rows_NP[inside_N], fit.cluster_ids_N[inside_N], k=fit.k)
         score = KScore(
             asked=k,
             k=fit.k,
             inertia=fit.inertia,
-            silhouette=silhouette_score(z_NP, fit.cluster_ids_N, k=fit.k),
-            smallest=int(fit.sizes_K.min()),
-            largest=int(fit.sizes_K.max()),
+            silhouette=scores.silhouette,
+            smallest=int(sizes_K.min()),
+            largest=int(sizes_K.max()),
+            davies_bouldin=scores.davies_bouldin,
+            calinski_harabasz=scores.calinski_harabasz,
         )
         results[k] = (score, fit)
         on_score(score)

@@ -23,11 +23,12 @@ from clusterlib.clustering.agreement import Agreement, agreement
 from clusterlib.clustering.assign import assign
 from clusterlib.clustering.model import ClusterModel
 from clusterlib.clustering.picks import KINDS, row_hash, top_per_cluster
+from clusterlib.clustering.statistics import ClusterSums, cluster_sums, empty_sums
 from clusterlib.errors import InputError
 from clusterlib.run import Fit
 from clusterlib.stages.compact_table import compact_table
 from clusterlib.stages.fit_clusters import read_record
-from clusterlib.stages.model_files import read_model
+from clusterlib.stages.model_files import read_model, statistics_uri
 from clusterlib.stages.progress import StageProgress
 from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import batches, commit_stream, run_tasks
@@ -59,6 +60,10 @@ def assign_clusters(session: Session) -> None:
         already = table.is_complete and storage.exists(fit.clusters)
         if not table.is_complete:
             session.start_ray()
+            exact = session.config.clustering.statistics == "exact"
+            # A sample of all rows has their statistics already.
+            if exact and model["rows"] < embeddings.count("embeddings"):
+                _gather_statistics(session, fit, embeddings)
             _assign_missing(session, fit, embeddings, table, progress)
             compact_table(session, table, ("assignments",))
         if not already:
@@ -101,6 +106,40 @@ def _assign_missing(
     )
     if not table.is_complete:
         raise InputError(f"{fit.uri}: some assignments are missing; run the same command again")
+
+
+def _gather_statistics(session: Session, fit: Fit, embeddings: CommittedTable) -> None:
+    """The first scan: sums of all rows by cluster; only sums come to the driver."""
+    uri = statistics_uri(fit.model)
+    if storage.exists(uri):
+        return
+    everything = RowSet([(0, embeddings.state.rows)]).ranges
+    groups = group_files(embeddings.files("embeddings"), everything)
+    partials = run_tasks(
+        _sum_group, len(groups), groups=groups, root=session.run.uri, fit_uri=fit.uri
+    )
+    total = empty_sums(read_model(fit.model))
+    for batch in batches(partials):
+        for packed in batch["sums"]:
+            total.add(ClusterSums.from_bytes(packed))
+    storage.write_bytes(uri, total.to_bytes())
+
+
+def _sum_group(
+    batch: dict[str, np.ndarray],
+    *,
+    groups: list[tuple[list[str], Ranges]],
+    root: str,
+    fit_uri: str,
+) -> dict[str, list[bytes]]:
+    paths, ranges = groups[int(batch["id"][0])]
+    model = _cached_model(storage.join(fit_uri, "model"))
+    total = empty_sums(model)
+    for path in paths:
+        rows = read_parquet(storage.join(root, path), ["row_id", "embedding"])
+        mine = contains(ranges, rows["row_id"].to_numpy())
+        total.add(cluster_sums(_vectors(rows)[mine], model))
+    return {"sums": [total.to_bytes()]}
 
 
 def group_files(
@@ -150,15 +189,25 @@ def _assign_group(
     return {"change": [json.dumps(proposal.to_json())]}
 
 
-@functools.lru_cache(maxsize=1)
 def _cached_model(model_uri: str) -> ClusterModel:
+    # A worker process lives through both scans, and the model changes between them.
+    return _read_once(model_uri, storage.exists(statistics_uri(model_uri)))
+
+
+@functools.lru_cache(maxsize=1)
+def _read_once(model_uri: str, has_statistics: bool) -> ClusterModel:
     return read_model(model_uri)
 
 
-def _assign_file(table: pa.Table, model: ClusterModel) -> pa.Table:
+def _vectors(table: pa.Table) -> np.ndarray:
+    """The embeddings, (N, D) as they are stored."""
     vectors = table["embedding"].combine_chunks()
-    x_ND = vectors.flatten().to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
-    result = assign(x_ND, model)
+    x_ND: np.ndarray = vectors.flatten().to_numpy(zero_copy_only=False)
+    return x_ND.reshape(table.num_rows, vectors.type.list_size)
+
+
+def _assign_file(table: pa.Table, model: ClusterModel) -> pa.Table:
+    result = assign(_vectors(table), model)
     return pa.Table.from_arrays(
         [
             table["row_id"],
@@ -227,7 +276,11 @@ def _describe_file(
         silhouette < 0,
         table["is_outlier"].to_numpy(zero_copy_only=False),
     )
-    sums = [np.bincount(ids, w, minlength=k).tolist() for w in weights]
+    inside = ids >= 0  # noise is in no cluster
+    sums = [
+        np.bincount(ids[inside], w if w is None else w[inside], minlength=k).tolist()
+        for w in weights
+    ]
     scores = {
         "nearest": table["distance"].to_numpy().astype(np.float64),
         "boundary": table["margin"].to_numpy().astype(np.float64),

@@ -11,10 +11,16 @@ import pyarrow as pa
 
 from clusterlib import storage
 from clusterlib.clustering.choice import Choice, choose_k
+from clusterlib.clustering.families import prepare
 from clusterlib.clustering.kmeans import KMeansFit, check_faiss
-from clusterlib.clustering.model import build_model
+from clusterlib.clustering.model import (
+    build_model,
+    micro_below_centroids,
+    micro_inside_clusters,
+)
+from clusterlib.clustering.resampling import Resampled, resampled_scores
 from clusterlib.clustering.space import fit_space
-from clusterlib.clustering.sweep import KScore, k_grid, over_cluster, sweep
+from clusterlib.clustering.sweep import KScore, k_grid, sweep
 from clusterlib.config import ClusteringConfig, dump_yaml
 from clusterlib.errors import ClusteringError
 from clusterlib.run import Fit
@@ -87,8 +93,18 @@ def _fit(
         on_k()
 
     ks = _ks(config, rows=len(z_NP))
-    micro = over_cluster(z_NP, k_max=ks[-1], seed=session.config.seed)
-    results = sweep(z_NP, ks, micro=micro, iterations=config.iterations, on_score=on_score)
+    candidates = prepare(
+        z_NP,
+        method=config.method,
+        k_max=ks[-1],
+        iterations=config.iterations,
+        min_cluster_rows=config.min_cluster_rows,
+        seed=session.config.seed,
+    )
+    ks = ks[:1] if candidates.chooses_k else ks
+    results = sweep(candidates.rows_NP, ks, fit_at=candidates.fit_at, on_score=on_score)
+    if not candidates.chooses_k:
+        _add_resampled(rows, resampled_scores(candidates.rows_NP, ks, seed=session.config.seed))
     choice, chosen = _choose(config, results)
     record = {
         "run_id": run_id,
@@ -102,12 +118,20 @@ def _fit(
         "inertia": chosen.inertia,
         "settings": session.fit_settings(run_id),
     }
+    if candidates.by_centroid:
+        micro_MP = candidates.micro.fit.centroids_KP
+        micro = micro_below_centroids(micro_MP, chosen.centroids_KP)
+    else:
+        micro = micro_inside_clusters(
+            z_NP, chosen.cluster_ids_N, limit=candidates.micro.fit.k, seed=session.config.seed
+        )
     model, hierarchy = build_model(
         z_NP,
         chosen.cluster_ids_N,
-        centroids_KP=chosen.centroids_KP,
-        micro_MP=micro.fit.centroids_KP,
+        micro_MP=micro[0],
+        micro_cluster_ids_M=micro[1],
         space=space,
+        centroids_KP=chosen.centroids_KP if candidates.by_centroid else None,
         rows_per_sampled_row=share,
     )
     write_model(fit.model, model)
@@ -118,6 +142,12 @@ def _fit(
     storage.write_bytes(fit.config, dump_yaml(session.config).encode())
     storage.write_json(storage.join(fit.model, "model.json"), record)
     return record
+
+
+def _add_resampled(rows: dict[int, dict[str, Any]], scores: dict[int, Resampled]) -> None:
+    for row in rows.values():
+        if row["asked"] in scores:
+            row.update(asdict(scores[row["asked"]]))
 
 
 def _ks(config: ClusteringConfig, *, rows: int) -> list[int]:
@@ -135,6 +165,9 @@ def _ks(config: ClusteringConfig, *, rows: int) -> list[int]:
 def _choose(
     config: ClusteringConfig, results: dict[int, tuple[KScore, KMeansFit]]
 ) -> tuple[Choice, KMeansFit]:
+    if config.method in ("hdbscan", "dbscan"):
+        fit = next(iter(results.values()))[1]
+        return Choice(fit.k, f"k={fit.k} was found by {config.method}"), fit
     if isinstance(config.k, int):
         fit = results[config.k][1]
         fewer = "" if fit.k == config.k else f", of which {config.k - fit.k} stayed empty"

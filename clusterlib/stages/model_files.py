@@ -1,4 +1,4 @@
-"""The files of a fitted model: `model.npz`, `hierarchy.parquet`."""
+"""The files of a fitted model: `model.npz`, `hierarchy.parquet`, `statistics.npz`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from clusterlib import storage
 from clusterlib.clustering.hierarchy import Hierarchy
 from clusterlib.clustering.model import ClusterModel
 from clusterlib.clustering.space import Space
+from clusterlib.clustering.statistics import ClusterSums, refined
 from clusterlib.tables.parquet import encode_parquet, read_parquet
 from clusterlib.tables.schemas import HIERARCHY
 
@@ -35,7 +36,20 @@ def write_model(model_uri: str, model: ClusterModel) -> None:
 
 
 def read_model(model_uri: str) -> ClusterModel:
-    """The fitted model below `model_uri`."""
+    """The fitted model below `model_uri`, with the statistics of all rows once there are some."""
+    model = _read_fitted(model_uri)
+    uri = statistics_uri(model_uri)
+    if not storage.exists(uri):
+        return model
+    return refined(model, ClusterSums.from_bytes(storage.read_bytes(uri)))
+
+
+def statistics_uri(model_uri: str) -> str:
+    """Where the first scan over all rows leaves its sums."""
+    return storage.join(model_uri, "statistics.npz")
+
+
+def _read_fitted(model_uri: str) -> ClusterModel:
     arrays = np.load(
         io.BytesIO(storage.read_bytes(storage.join(model_uri, "model.npz"))), allow_pickle=False
     )

@@ -84,6 +84,11 @@ SWEEP = pa.schema(
         pa.field("smallest", pa.int64(), nullable=False),
         pa.field("largest", pa.int64(), nullable=False),
         pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("davies_bouldin", pa.float64()),
+        pa.field("calinski_harabasz", pa.float64()),
+        pa.field("gap", pa.float64()),  # this and the next two: of at most 5,000 sampled rows
+        pa.field("gap_se", pa.float64()),
+        pa.field("stability", pa.float64()),  # adjusted Rand index of two half-samples
     ]
 )
 

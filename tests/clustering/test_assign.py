@@ -8,7 +8,7 @@ from sklearn.metrics import silhouette_samples
 
 from clusterlib.clustering.assign import assign
 from clusterlib.clustering.kmeans import KMeansFit, fit_kmeans, settle
-from clusterlib.clustering.model import ClusterModel, build_model
+from clusterlib.clustering.model import ClusterModel, build_model, micro_below_centroids
 from clusterlib.clustering.space import Space, fit_space
 
 
@@ -26,12 +26,14 @@ def model_of(x: np.ndarray, k: int) -> ClusterModel:
 
 def built(z: np.ndarray, fit: KMeansFit, space: Space) -> ClusterModel:
     micro = fit_kmeans(z, k=min(20, len(z)), restarts=1, iterations=5, seed=1)
+    micro_MP, ids_M = micro_below_centroids(micro.centroids_KP, fit.centroids_KP)
     model, _ = build_model(
         z,
         fit.cluster_ids_N,
-        centroids_KP=fit.centroids_KP,
-        micro_MP=micro.centroids_KP,
+        micro_MP=micro_MP,
+        micro_cluster_ids_M=ids_M,
         space=space,
+        centroids_KP=fit.centroids_KP,
     )
     return model
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterlib.clustering.choice import choose_k
-from clusterlib.clustering.sweep import KScore, k_grid, over_cluster, sweep
+from clusterlib.clustering.families import Candidates, prepare
+from clusterlib.clustering.sweep import KScore, k_grid, sweep
 
 
 def scores(**silhouettes: float | None) -> list[KScore]:
@@ -16,6 +17,10 @@ def scores(**silhouettes: float | None) -> list[KScore]:
         KScore(int(name[1:]), int(name[1:]), inertia=1.0, silhouette=value, smallest=1, largest=9)
         for name, value in silhouettes.items()
     ]
+
+
+def candidates(z: np.ndarray, *, k_max: int) -> Candidates:
+    return prepare(z, method="kmeans", k_max=k_max, iterations=2, min_cluster_rows=5, seed=0)
 
 
 def test_the_grid_has_equal_ratios_and_both_ends() -> None:
@@ -98,8 +103,8 @@ def test_a_sweep_finds_the_groups_there_are() -> None:
     x = np.repeat(np.eye(12)[:6], 40, axis=0) + 0.05 * rng.normal(size=(240, 12))
     z = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
     seen: list[KScore] = []
-    micro = over_cluster(z, k_max=12, seed=0)
-    results = sweep(z, [2, 3, 6, 12], micro=micro, iterations=2, on_score=seen.append)
+    fit_at = candidates(z, k_max=12).fit_at
+    results = sweep(z, [2, 3, 6, 12], fit_at=fit_at, on_score=seen.append)
     assert list(results) == [2, 3, 6, 12]
     assert seen == [score for score, _ in results.values()]
     assert choose_k(seen).k == 6
@@ -113,5 +118,5 @@ def test_a_sweep_finds_the_groups_there_are() -> None:
 
 def test_identical_rows_end_in_one_cluster() -> None:
     z = np.tile(np.array([[1, 0]], dtype=np.float32), (30, 1))
-    results = sweep(z, [2, 4], micro=over_cluster(z, k_max=4, seed=0), iterations=2)
+    results = sweep(z, [2, 4], fit_at=candidates(z, k_max=4).fit_at)
     assert choose_k([score for score, _ in results.values()]).k == 1

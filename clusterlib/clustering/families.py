@@ -1,0 +1,116 @@
+"""Ways to group the training rows that one sweep can drive, each as labels for every k.
+
+N: rows, P: dimensions of the space, M: micro-clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clusterlib.clustering.hierarchy import Merges, cut
+from clusterlib.clustering.kmeans import KMeansFit, normalized, polish, renumbered
+from clusterlib.clustering.manifold import diffusion_map
+from clusterlib.clustering.silhouette import cluster_means
+from clusterlib.clustering.sweep import MicroClusters, over_cluster
+
+Method = Literal["kmeans", "manifold", "ward", "average", "hdbscan", "dbscan"]
+# HDBSCAN and DBSCAN see every sampled row up to this many, and micro-clusters above.
+MAX_DENSITY_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Labels for every k asked for, in the space `rows_NP` that scores are to be taken in.
+
+    `by_centroid` says that rows outside the sample may go by the centroids of a fit; else they go
+    by micro-clusters. `chooses_k` says that the method finds one k by itself, whatever is asked.
+    """
+
+    rows_NP: NDArray[np.float32]
+    micro: MicroClusters
+    fit_at: Callable[[int], KMeansFit]
+    by_centroid: bool
+    chooses_k: bool = False
+
+
+def prepare(
+    z_NP: NDArray[np.float32],
+    *,
+    method: Method,
+    k_max: int,
+    iterations: int,
+    min_cluster_rows: int,
+    seed: int,
+) -> Candidates:
+    """What `method` makes of unit rows (N, P), ready to be cut at every k up to `k_max`."""
+    if method == "manifold" and len(z_NP) >= 4:
+        z_NP = diffusion_map(z_NP, seed=seed)
+    micro = over_cluster(z_NP, k_max=k_max, seed=seed)
+    if method in ("kmeans", "manifold"):
+
+        def polished(k: int) -> KMeansFit:
+            return polish(z_NP, micro.starts(k), iterations=iterations)
+
+        return Candidates(z_NP, micro, polished, by_centroid=method == "kmeans")
+    if method in ("ward", "average"):
+        merges = micro.merges if method == "ward" else _average_merges(micro.means_MP)
+
+        def merged(k: int) -> KMeansFit:
+            return _labelled(z_NP, cut(merges, min(k, merges.leaves))[micro.fit.cluster_ids_N])
+
+        return Candidates(z_NP, micro, merged, by_centroid=False)
+    ids_N = _by_density(z_NP, micro, method=method, min_cluster_rows=min_cluster_rows)
+    found = _labelled(z_NP, ids_N)
+    return Candidates(z_NP, micro, lambda k: found, by_centroid=False, chooses_k=True)
+
+
+def _labelled(z_NP: NDArray[np.float32], ids_N: NDArray[np.int32]) -> KMeansFit:
+    """Given groups as a fit: numbered by falling size, with their mean directions; noise kept."""
+    ids_N, k = renumbered(ids_N)
+    inside_N = ids_N >= 0
+    centroids_KP = normalized(cluster_means(z_NP[inside_N], ids_N[inside_N], k=k))
+    similarity_N = np.einsum("np,np->n", z_NP[inside_N], centroids_KP[ids_N[inside_N]])
+    return KMeansFit(centroids_KP, ids_N, float((2 - 2 * similarity_N).clip(0).sum()))
+
+
+def _average_merges(means_MP: NDArray[np.float64]) -> Merges:
+    """Average linkage (UPGMA) of the micro-clusters' directions by cosine distance, O(M^2)."""
+    from scipy.cluster.hierarchy import linkage
+
+    if len(means_MP) == 1:
+        return Merges(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0))
+    steps = linkage(normalized(means_MP).astype(np.float64), method="average", metric="cosine")
+    pairs = np.sort(steps[:, :2]).astype(np.int32)
+    return Merges(pairs[:, 0], pairs[:, 1], steps[:, 2])
+
+
+def _by_density(
+    z_NP: NDArray[np.float32], micro: MicroClusters, *, method: Method, min_cluster_rows: int
+) -> NDArray[np.int32]:
+    """HDBSCAN or DBSCAN of the rows, or of the micro-clusters when the rows are too many.
+
+    The radius of DBSCAN is the median distance to the neighbor that makes a row a core.
+    """
+    from sklearn.cluster import DBSCAN, HDBSCAN
+    from sklearn.neighbors import NearestNeighbors
+
+    few = len(z_NP) <= MAX_DENSITY_ROWS
+    points = z_NP if few else micro.fit.centroids_KP
+    per_point = 1.0 if few else len(z_NP) / len(points)
+    needed = min(max(2, round(min_cluster_rows / per_point)), max(2, len(points)))
+    if len(points) <= needed:
+        ids = np.zeros(len(points), dtype=np.int32)
+    elif method == "hdbscan":
+        ids = HDBSCAN(min_cluster_size=needed, copy=True).fit_predict(points)
+    else:
+        search = NearestNeighbors(n_neighbors=needed).fit(points)
+        radius = max(float(np.median(search.kneighbors(points)[0][:, -1])), 1e-6)
+        ids = DBSCAN(eps=radius, min_samples=needed).fit_predict(points)
+    if (ids < 0).all():  # nothing is dense: one cluster, rather than noise alone
+        ids = np.zeros(len(points), dtype=np.int32)
+    return np.asarray(ids if few else ids[micro.fit.cluster_ids_N], dtype=np.int32)

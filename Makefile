@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 FAISS  ?= cpu
 
-.PHONY: demo test test-chaos check bench bench-overhead schema clean
+.PHONY: demo test test-chaos test-label-studio test-datumaro check bench bench-overhead schema clean
 .DELETE_ON_ERROR:
 
 # Installed again only when pyproject.toml or constraints.txt change.
@@ -30,6 +30,25 @@ test: $(VENV)/.installed-dev
 # The whole fault harness, about half an hour; writes what it has measured.
 test-chaos: $(VENV)/.installed-dev
 	CHAOS_RESULTS=tests/chaos/RESULTS.md $(BIN)/python -m pytest tests/chaos -m "chaos or not chaos"
+
+# Real tools: each in an environment of its own, since they pin what others need newer.
+LABEL_STUDIO ?= .venv-label-studio
+DATUMARO     ?= .venv-datumaro
+
+$(LABEL_STUDIO)/bin/label-studio:
+	$(PYTHON) -m venv $(LABEL_STUDIO)
+	$(LABEL_STUDIO)/bin/python -m pip install --quiet "label-studio>=1.23"
+
+test-label-studio: $(VENV)/.installed-dev $(LABEL_STUDIO)/bin/label-studio
+	LABEL_STUDIO=$(abspath $(LABEL_STUDIO)) LABEL_STUDIO_DATA=$(abspath $(LABEL_STUDIO))/data \
+		$(BIN)/python -m pytest -m label_studio tests/tools
+
+$(DATUMARO)/bin/datum:
+	$(PYTHON) -m venv $(DATUMARO)
+	$(DATUMARO)/bin/python -m pip install --quiet "datumaro>=1.10"
+
+test-datumaro: $(VENV)/.installed-dev $(DATUMARO)/bin/datum
+	DATUMARO=$(abspath $(DATUMARO)) $(BIN)/python -m pytest -m datumaro tests/tools
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

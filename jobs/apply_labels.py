@@ -1,4 +1,4 @@
-"""Give every image the name of its cluster: names=<filled-in cluster_names.csv>."""
+"""Give every image a label: names=<filled-in sheet or export>, corrections=<labelled images>."""
 
 import sys
 
@@ -6,4 +6,5 @@ from clusterlib.stages.apply_labels import apply_labels
 from jobs.cli import run_job
 
 if __name__ == "__main__":
-    sys.exit(run_job(apply_labels, doc=__doc__ or "", name="apply_labels", parameters=["names"]))
+    parameters = ["names", "corrections"]
+    sys.exit(run_job(apply_labels, doc=__doc__ or "", name="apply_labels", parameters=parameters))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
@@ -135,17 +135,38 @@ class ClusteringConfig(_Section):
         return self
 
 
-ManifestFormat = Literal["parquet", "csv", "label_studio"]
+ManifestFormat = Literal[
+    "parquet",
+    "csv",
+    "label_studio",
+    "cluster_tasks",
+    "datumaro",
+    "cvat",
+    "sagemaker",
+    "vertex",
+    "azureml",
+    "fiftyone",
+    "folders",
+    "npy",
+]
 
 
 class ManifestsConfig(_Section):
     """What is written for labelling teams."""
 
     formats: tuple[ManifestFormat, ...] = Field(
-        get_args(ManifestFormat), description="Which manifests to write."
+        ("parquet", "csv", "label_studio", "cluster_tasks"), description="Which manifests to write."
     )
     rows_per_file: Annotated[int, Field(ge=1, le=100_000)] = Field(
         50_000, description="Rows of a manifest file; Label Studio advises at most 100,000."
+    )
+    uri_prefixes: dict[str, str] = Field(
+        default_factory=dict,
+        description="Beginning of an image URI to what stands for it where labelling tools run; "
+        "the longest match counts.",
+    )
+    review_budget: Positive = Field(
+        100, description="Images that apply_labels asks people about next."
     )
 
 

@@ -19,19 +19,23 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def join(catalog: pa.Table, assignments: pa.Table, quarantine: pa.Table) -> pa.Table:
+def join(
+    catalog: pa.Table, assignments: pa.Table, quarantine: pa.Table, sizes: pa.Table
+) -> pa.Table:
     """One manifest row for each catalogue row, in catalogue order.
 
     Args:
         catalog: Consecutive catalogue rows.
         assignments: Assignments, those of other rows are ignored.
         quarantine: Quarantine rows, likewise.
+        sizes: `row_id`, `width` and `height` of embedded images, likewise.
     """
     first = catalog["row_id"][0].as_py() if catalog.num_rows else 0
     extra_type = catalog.schema.field(EXTRA).type if EXTRA in catalog.column_names else None
     schema = with_extra(MANIFEST, extra_type)
     found = {
         **_spread(assignments, first, catalog.num_rows),
+        **_spread(sizes.select(["row_id", "width", "height"]), first, catalog.num_rows),
         **_spread(quarantine.select(["row_id", "code"]), first, catalog.num_rows),
     }
     found["rejected"] = found.pop("code")
@@ -61,14 +65,16 @@ def csv_bytes(manifest: pa.Table) -> bytes:
         flat = pa.table({EXTRA: manifest[EXTRA]}).flatten()
         data |= {name: flat[name].to_pylist() for name in flat.column_names}
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([_inert(name) for name in data])
+    # The writer quotes what its line ending has: after "\n" alone, a lone "\r" would end a row.
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow([inert(name) for name in data])
     for row in zip(*data.values(), strict=True):
-        writer.writerow([_inert(value) for value in row])
+        writer.writerow([inert(value) for value in row])
     return text.getvalue().encode()
 
 
-def _inert(value: Any) -> Any:
+def inert(value: Any) -> Any:
+    """`value` as a cell that no spreadsheet takes for a formula."""
     if isinstance(value, str) and value.startswith(_FORMULA_STARTS) and not _NUMBER.match(value):
         return "'" + value
     if isinstance(value, bool):

@@ -1,56 +1,92 @@
-"""After people have named clusters: a label for every image."""
+"""After people have named clusters or labelled images: a label for every image, and what to ask."""
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 import numpy as np
 
 from clusterlib import storage
+from clusterlib.clustering.hierarchy import Hierarchy
 from clusterlib.errors import ConfigError, InputError
-from clusterlib.labels.names import fill_names, fit_of, read_names
-from clusterlib.labels.propagate import label_rows
+from clusterlib.labels.answers import Answers, fill_names, fit_of, read_answers
+from clusterlib.labels.plan import Plan, make_plan
+from clusterlib.labels.probe import Probe, probe_bytes
+from clusterlib.labels.propagate import Beliefs, label_rows
 from clusterlib.run import Fit
+from clusterlib.stages.choose_images import write_review
+from clusterlib.stages.learn_labels import Landmarks, learn_labels, read_landmarks
+from clusterlib.stages.manifest_slices import (
+    RowSlice,
+    iter_slices,
+    read_assignments,
+    read_manifest,
+    read_vectors,
+    row_slices,
+)
+from clusterlib.stages.model_files import read_hierarchy, read_model
 from clusterlib.stages.session import Session
-from clusterlib.stages.write_manifests import RowSlice, map_slices, read_manifest, row_slices
 from clusterlib.tables.parquet import encode_parquet, read_parquet
 
+VECTOR_ROWS = 8_192  # embeddings a worker holds at once
 
-def apply_labels(session: Session, names: str | None = None) -> None:
-    """Write `labels/` from the filled-in sheet `names`.
+
+def apply_labels(
+    session: Session, names: str | None = None, corrections: str | None = None
+) -> None:
+    """Write `labels/` from returned files: names of clusters, corrections of images, or both.
 
     Raises:
-        ConfigError: no sheet is named.
+        ConfigError: no file is named.
         InputError: it is missing, of another run, or contradicts itself; nothing is written.
     """
-    if not names:
-        raise ConfigError("names: required; give names=<path of the filled-in cluster_names.csv>")
+    files = [path for path in (names, corrections) if path]
+    if not files:
+        raise ConfigError(
+            "names: required; give names=<path of the filled-in cluster_names.csv or of an export "
+            "of Label Studio>, or corrections=<the same for images>"
+        )
     with session.stage("apply_labels") as (progress, facts):
         embeddings, run_id = session.embeddings()
-        sheet = _read_sheet(names)
-        fit = _named_fit(session, sheet, run_id)
+        contents = [_read_file(path) for path in files]
+        fit = _named_fit(session, contents[0], run_id)
         assigned = session.assignments(fit, embeddings.state.rows)
-        clusters = read_parquet(fit.clusters, ["cluster_id", "size"]).to_pylist()
-        sizes = {row["cluster_id"]: row["size"] for row in clusters}
-        named = read_names(sheet, run_id=run_id, fit_id=fit.fit_id, cluster_ids=sizes)
-        if not named:
-            raise InputError(f"names: {names} holds no name; fill in its name column")
+        hierarchy = read_hierarchy(fit.model)
+        groups = _groups(hierarchy)
+        answers = Answers()
+        for content in contents:
+            answers |= read_answers(content, run_id=run_id, fit_id=fit.fit_id, groups=groups)
+        if not (answers.names or answers.purities or answers.image_ids):
+            raise InputError(f"names: {files[0]} holds no name; fill in its name column")
+        plan = _plan(answers, groups, hierarchy)
         session.start_ray()
-        slices = row_slices(
-            embeddings, assigned, rows_per_slice=session.config.manifests.rows_per_file
-        )
+        rows_per_slice = session.config.manifests.rows_per_file
+        slices = row_slices(embeddings, assigned, rows_per_slice=rows_per_slice)
+        landmarks = read_landmarks(session, fit, embeddings, slices, asked=answers.image_ids)
+        images = _image_labels(answers, plan, hierarchy)
+        learned = learn_labels(landmarks, plan, images, seed=session.config.seed)
         # As for manifests: nothing of an earlier sheet may stand beside the new labels.
-        storage.delete(storage.join(fit.labels, "labels.json"))
-        storage.delete(storage.join(fit.labels, "labels"))
-        rows = map_slices(
-            _label_slice, slices, catalog=session.run.catalog, folder=fit.labels, names=named
+        for part in ("labels.json", "labels", "review", "probe.npz"):
+            storage.delete(storage.join(fit.labels, part))
+        if learned is not None:
+            storage.write_bytes(storage.join(fit.labels, "probe.npz"), probe_bytes(learned.probe))
+        counts = _label_all(
+            session,
+            fit,
+            slices,
+            plan,
+            images,
+            learned.probe if learned else None,
+            everywhere=not answers.names,
         )
-        labelled = sum(sizes[cluster] for cluster in named)
-        record = {"rows": rows, "labelled": labelled, "names": len(set(named.values()))}
+        asked = write_review(session, fit, run_id, landmarks, answers, hierarchy)
+        record = _record(counts, plan, landmarks, images, learned, asked)
         storage.write_json(storage.join(fit.labels, "labels.json"), record)
         progress.note(
-            f"{labelled:,} of {rows:,} images labelled with {record['names']} names, "
-            f"in {fit.labels}"
+            f"{record['labelled']:,} of {record['rows']:,} images labelled with "
+            f"{record['names']} names, in {fit.labels}"
         )
         facts.update(record)
 
@@ -77,23 +113,59 @@ def name_by_majority(session: Session) -> tuple[str, float]:
     return filled, right / sum(row["size"] for row in clusters)
 
 
-def _named_fit(session: Session, sheet: bytes, run_id: str) -> Fit:
-    """The fit whose clusters the sheet names, when this run has it; else the configured one."""
-    configured = session.fit(run_id)
-    named = fit_of(sheet)
-    if named is None or not re.fullmatch(r"[0-9a-f]{12}", named):
-        return configured
-    fit = session.run.fit(named)
-    return fit if storage.exists(fit.clusters) else configured
+def _groups(hierarchy: Hierarchy) -> dict[str, int]:
+    """Node of every cluster, `7`, and of every branch inside one, `7/412`."""
+    groups: dict[str, int] = {}
+    for node, cluster in enumerate(hierarchy.cluster_id_V):
+        if cluster >= 0:
+            groups[f"{cluster}/{node}"] = node
+            groups[str(cluster)] = node  # the cluster itself is its last node
+    return groups
 
 
-def _read_sheet(names: str) -> bytes:
-    try:
-        return storage.read_bytes(storage.absolute(names))
-    except FileNotFoundError:
-        raise InputError(f"names: {names}: no such file") from None
-    except (OSError, storage.NotRegularFileError) as error:
-        raise InputError(f"names: {names} cannot be read: {error}") from None
+def _plan(answers: Answers, groups: dict[str, int], hierarchy: Hierarchy) -> Plan:
+    spoken = {*answers.names, *answers.purities}
+    branches = {group: hierarchy.leaves_of(groups[group]) for group in spoken}
+    return make_plan(answers.names, answers.purities, branches=branches, leaves=hierarchy.leaves)
+
+
+def _image_labels(answers: Answers, plan: Plan, hierarchy: Hierarchy) -> dict[str, str]:
+    """Labels by image id; an image moved to a cluster gets its name, if it has one."""
+    images = dict(answers.labels)
+    for image_id, cluster in answers.moves.items():
+        micro = int(np.flatnonzero(hierarchy.micro_cluster_ids_M == cluster)[0])
+        name = plan.names_M[micro]
+        if name is not None:
+            images.setdefault(image_id, name)
+    return images
+
+
+def _label_all(
+    session: Session,
+    fit: Fit,
+    slices: list[RowSlice],
+    plan: Plan,
+    images: dict[str, str],
+    probe: Probe | None,
+    *,
+    everywhere: bool,
+) -> dict[str, int]:
+    """Label every slice; returns how many rows there are of each source."""
+    counts: dict[str, int] = {}
+    for batch in iter_slices(
+        _label_slice,
+        slices,
+        catalog=session.run.catalog,
+        fit=fit,
+        plan=plan,
+        images=images,
+        probe=probe,
+        everywhere=everywhere,
+    ):
+        for text in batch["counts"]:
+            for source, count in json.loads(text).items():
+                counts[source] = counts.get(source, 0) + count
+    return counts
 
 
 def _label_slice(
@@ -101,11 +173,84 @@ def _label_slice(
     *,
     slices: list[RowSlice],
     catalog: str,
-    folder: str,
-    names: dict[int, str],
-) -> dict[str, list[int]]:
+    fit: Fit,
+    plan: Plan,
+    images: dict[str, str],
+    probe: Probe | None,
+    everywhere: bool,
+) -> dict[str, list[str]]:
     number = int(batch["id"][0])
-    labels = label_rows(read_manifest(catalog, slices[number]), names)
-    uri = storage.join(folder, f"labels/part-{number:05d}.parquet")
+    part = slices[number]
+    manifest = read_manifest(catalog, part)
+    micro_N = np.full(manifest.num_rows, -1, dtype=np.int32)
+    assigned = read_assignments(part).select(["row_id", "micro_id"])
+    offsets = assigned["row_id"].to_numpy() - part.start
+    inside = (offsets >= 0) & (offsets < len(micro_N))
+    micro_N[offsets[inside]] = assigned["micro_id"].to_numpy()[inside]
+    beliefs = _beliefs(part, fit, probe, rows=len(micro_N)) if probe else None
+    labels = label_rows(
+        manifest, micro_N, plan, images=images, beliefs=beliefs, everywhere=everywhere
+    )
+    uri = storage.join(fit.labels, f"labels/part-{number:05d}.parquet")
     storage.write_bytes(uri, encode_parquet(labels))
-    return {"rows": [labels.num_rows]}
+    sources = labels["label_source"].value_counts().to_pylist()
+    return {"counts": [json.dumps({row["values"]: row["counts"] for row in sources})]}
+
+
+def _beliefs(part: RowSlice, fit: Fit, probe: Probe, *, rows: int) -> Beliefs:
+    space = read_model(fit.model).space
+    found_NC = np.full((rows, len(probe.classes)), np.nan, dtype=np.float32)
+    for first in range(part.start, part.stop, VECTOR_ROWS):
+        ids, x_ND = read_vectors(part, start=first, stop=min(first + VECTOR_ROWS, part.stop))
+        if len(ids):
+            found_NC[ids - part.start] = probe.probabilities(space.transform(x_ND))
+    return Beliefs(probe.classes, found_NC)
+
+
+def _record(
+    counts: dict[str, int],
+    plan: Plan,
+    landmarks: Landmarks,
+    images: dict[str, str],
+    learned: Any,
+    asked: int,
+) -> dict[str, Any]:
+    """What labels.json says, with the accuracy on the part that people checked."""
+    checked = [
+        (plan.label(int(micro)), images[image_id])
+        for image_id, micro in zip(landmarks.image_ids, landmarks.micro_ids_L, strict=True)
+        if image_id in images
+    ]
+    by_name = [(name, said) for name, said in checked if name is not None]
+    return {
+        "rows": sum(counts.values()),
+        "labelled": sum(counts.get(source, 0) for source in ("image", "cluster", "model")),
+        "names": len({*filter(None, plan.names_M), *images.values()}),
+        "sources": dict(sorted(counts.items())),
+        "checked_images": len(checked),
+        "cluster_names_right_on_checked": (
+            sum(name == said for name, said in by_name) / len(by_name) if by_name else None
+        ),
+        "probe_right_on_held_out_checked": learned.accuracy if learned else None,
+        "probe_temperature": learned.probe.temperature if learned else None,
+        "review": asked,
+    }
+
+
+def _named_fit(session: Session, content: bytes, run_id: str) -> Fit:
+    """The fit whose clusters the file names, when this run has it; else the configured one."""
+    configured = session.fit(run_id)
+    named = fit_of(content)
+    if named is None or not re.fullmatch(r"[0-9a-f]{12}", named):
+        return configured
+    fit = session.run.fit(named)
+    return fit if storage.exists(fit.clusters) else configured
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        return storage.read_bytes(storage.absolute(path))
+    except FileNotFoundError:
+        raise InputError(f"names: {path}: no such file") from None
+    except (OSError, storage.NotRegularFileError) as error:
+        raise InputError(f"names: {path} cannot be read: {error}") from None

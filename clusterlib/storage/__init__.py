@@ -266,6 +266,14 @@ def create_bytes(uri: str, data: bytes) -> bool:
     return True
 
 
+def link(uri: str, target: str) -> None:
+    """A symbolic link at local `uri` to the local file `target`, unless something is there."""
+    with _refused_writes(uri):
+        os.makedirs(os.path.dirname(uri), exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.symlink(absolute(target), uri)
+
+
 def replace_absent(uri: str, data: bytes) -> bool:
     """As `create_bytes` for stores that cannot do it: right only for a single writer."""
     if exists(uri):

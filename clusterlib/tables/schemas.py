@@ -97,6 +97,8 @@ MANIFEST = pa.schema(
         *[f for f in CATALOG if f.name not in ("size_bytes", "etag")],
         pa.field("cluster_id", pa.int32()),  # null for a quarantined image
         *[ASSIGNMENTS.field(n).with_nullable(True) for n in ASSIGNMENTS.names[4:-1]],
+        pa.field("width", pa.int32()),  # pixels, upright
+        pa.field("height", pa.int32()),
         pa.field("rejected", pa.string()),  # quarantine code, null for a clustered image
     ]
 )
@@ -108,7 +110,9 @@ LABELS = pa.schema(
         pa.field("uri", pa.string()),
         pa.field("cluster_id", pa.int32()),
         pa.field("label", pa.string()),  # null where the cluster was left unnamed
-        pa.field("label_source", pa.string(), nullable=False),  # cluster | unnamed | rejected
+        # image | cluster | model; without a label: mixed | split | junk | unnamed | rejected
+        pa.field("label_source", pa.string(), nullable=False),
+        pa.field("confidence", pa.float32()),  # 0...1; null where there is no label
     ]
 )
 

@@ -13,7 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from clusterlib.manifests import cluster_names, flat, label_studio
+from clusterlib.manifests.record import Origin, cluster_name, records, rewrite, safe_name
 from clusterlib.tables.schemas import ASSIGNMENTS, CATALOG, CLUSTERS, QUARANTINE, with_extra
+
+ORIGIN = Origin("r", "f", (0, 1, 2))
 
 HOSTILE = [
     '=cmd|"/c calc"!A1',
@@ -48,6 +51,7 @@ def assignments(row_ids: list[int]) -> pa.Table:
             "margin": 0.5,
             "silhouette": -1.0 if row % 2 else 0.5,
             "is_outlier": False,
+            "micro_id": 0,
         }
         for row in row_ids
     ]
@@ -62,14 +66,26 @@ def quarantine(row_ids: list[int]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=QUARANTINE)
 
 
+def sizes(row_ids: list[int]) -> pa.Table:
+    return pa.table(
+        {
+            "row_id": pa.array(row_ids, pa.int64()),
+            "width": pa.array([640] * len(row_ids), pa.int32()),
+            "height": pa.array([480] * len(row_ids), pa.int32()),
+        }
+    )
+
+
 def joined(ids: list[str]) -> pa.Table:
     """Row 12 is quarantined; rows outside the slice are there to be ignored."""
     rows = [row for row in range(10, 10 + len(ids)) if row != 12]
-    return flat.join(catalog(ids), assignments([*rows[::-1], 9, 99]), quarantine([12, 3]))
+    return flat.join(
+        catalog(ids), assignments([*rows[::-1], 9, 99]), quarantine([12, 3]), sizes(rows)
+    )
 
 
 def tasks_of(manifest: pa.Table) -> list[dict[str, Any]]:
-    data = label_studio.task_bytes(manifest, run_id="r", fit_id="f")
+    data = label_studio.task_bytes(records(manifest, {}), ORIGIN)
     assert data is not None
     found: list[dict[str, Any]] = json.loads(data)
     return found
@@ -111,7 +127,7 @@ def test_the_users_numbers_are_left_alone_in_csv() -> None:
         for n, v in enumerate(values)
     ]
     table = pa.Table.from_pylist(rows, schema=with_extra(CATALOG, struct))
-    manifest = flat.join(table, assignments([]), quarantine(list(range(5))))
+    manifest = flat.join(table, assignments([]), quarantine(list(range(5))), sizes([]))
     read = list(csv.DictReader(io.StringIO(flat.csv_bytes(manifest).decode())))
     assert [row["extra.price"] for row in read] == [*values[:4], "'-2+3"]
     assert {row["extra.exact"] for row in read} == {"48.1371549"}
@@ -119,8 +135,8 @@ def test_the_users_numbers_are_left_alone_in_csv() -> None:
 
 
 def test_no_clustered_row_is_no_file_for_label_studio() -> None:
-    manifest = flat.join(catalog(["a"], first=12), assignments([]), quarantine([12]))
-    assert label_studio.task_bytes(manifest, run_id="r", fit_id="f") is None
+    manifest = flat.join(catalog(["a"], first=12), assignments([]), quarantine([12]), sizes([]))
+    assert label_studio.task_bytes(records(manifest, {}), ORIGIN) is None
 
 
 def test_label_studio_tasks() -> None:
@@ -152,7 +168,7 @@ def test_label_studio_choices_are_those_of_the_interface() -> None:
     ("cluster", "name"), [(0, "cluster_000"), (1234, "cluster_1234"), (-1, "noise")]
 )
 def test_cluster_names(cluster: int, name: str) -> None:
-    assert label_studio.cluster_name(cluster) == name
+    assert cluster_name(cluster) == name
 
 
 def test_the_sheet_lists_clusters_by_size() -> None:
@@ -180,3 +196,26 @@ def test_the_sheet_lists_clusters_by_size() -> None:
         ("0", "3", ""),
     ]
     assert sheet[0]["exemplar_uris"].split(" | ") == ["s3://b/1 2.png"] * 3
+
+
+def test_prefixes_are_rewritten_longest_first_and_encoded_for_the_web() -> None:
+    prefixes = {"/data/": "/data/local-files/?d=", "/data/a/": "s3://b/", "s3://b/": "https://c/"}
+    assert rewrite("/data/x y#1.png", prefixes) == "/data/local-files/?d=x%20y%231.png"
+    assert rewrite("/data/a/x y.png", prefixes) == "s3://b/x y.png"
+    assert rewrite("s3://b/x?y.png", prefixes) == "https://c/x%3Fy.png"
+    assert rewrite("/other.png", prefixes) == "/other.png"
+
+
+@pytest.mark.parametrize(
+    "text", [*HOSTILE, "../../etc/passwd", "..", ".", "", "/", "a" * 255, "\x00"]
+)
+def test_safe_names_stay_in_their_folder(text: str) -> None:
+    name = safe_name(text)
+    assert 0 < len(name.encode()) <= 120
+    assert not set(name) & set("/\\\x00\n")
+    assert not name.startswith((".", "-"))
+
+
+def test_safe_names_differ_where_ids_do() -> None:
+    ids = ["a/b", "a-b", "a b", "a_b", "A/B", "../a/b"]
+    assert len({safe_name(text) for text in ids}) == len(ids)

@@ -128,6 +128,8 @@ def test_manifest() -> None:
         "margin: float",
         "silhouette: float",
         "is_outlier: bool",
+        "width: int32",
+        "height: int32",
         "rejected: string",
     ]
 
@@ -140,4 +142,5 @@ def test_labels() -> None:
         "cluster_id: int32",
         "label: string",
         "label_source: string not null",
+        "confidence: float",
     ]

@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 FAISS  ?= cpu
 
-.PHONY: demo test check bench schema clean
+.PHONY: demo test check bench bench-cluster schema clean
 .DELETE_ON_ERROR:
 
 # Installed again only when pyproject.toml or constraints.txt change.
@@ -34,6 +34,10 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.pipeline
+
+bench-cluster: $(VENV)/.installed-dev
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.clustering
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.clustering_choice
 
 schema: $(INSTALLED)
 	$(BIN)/python -c "from clusterlib.config import json_schema; print(json_schema(), end='')" > configs/schema.json

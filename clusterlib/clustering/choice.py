@@ -1,4 +1,10 @@
-"""Choose k from the scores of a sweep and say why."""
+"""Choose k from the scores of a sweep and say why.
+
+The silhouette rises and then saturates, so that its maximum overshoots; the stability of two
+half-samples favors few large groups. So the one says which k are good enough and the other which of
+these to take; the gap says whether there are groups at all. Tried on labelled sets, with every
+criterion alone beside it, in benchmarks/clustering.md.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +14,30 @@ from dataclasses import dataclass
 from clusterlib.clustering.sweep import KScore
 
 PLATEAU = 0.9
+# A coarser or finer answer differs by this factor, and a finer one keeps this share of the best.
+_OTHER = 1.5
+_FINE_PLATEAU = 0.8
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen k and the sentence that defends it."""
+    """The chosen k, the sentence that defends it, and other answers where the data have some."""
 
     k: int
     reason: str
+    coarse: int | None = None
+    fine: int | None = None
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the scores favor this k, or it was only taken for want of a better one."""
+        return not self.reason.startswith("no clear k")
 
 
 def choose_k(scores: Sequence[KScore]) -> Choice:
-    """The smallest k whose silhouette reaches 90 % of the sweep's best, or a plain "no clear k".
+    """The most stable k of those whose silhouette reaches 90 % of the best, or "no clear k".
 
-    In a whitened space the silhouette rises and then saturates, so its maximum overshoots; the
-    start of the plateau agreed better with true labels on the sets it was tried on.
+    Where stability is unknown the smallest such k is taken.
 
     Raises:
         ValueError: no score.
@@ -30,30 +45,66 @@ def choose_k(scores: Sequence[KScore]) -> Choice:
     if not scores:
         raise ValueError("choose_k needs at least one score, got 0")
     # Sorted: a fit may end with fewer clusters than a fit that was asked for fewer.
-    defined = sorted(
-        (score.k, score.silhouette) for score in scores if score.silhouette is not None
-    )
+    defined = sorted((s for s in scores if s.silhouette is not None), key=lambda s: s.k)
     if not defined:
         k = scores[0].k
         return Choice(k, f"k={k}: the images are too few or too alike for more")
-    best_k, best = max(defined, key=lambda item: item[1])
-    if best <= 0:
+    best = max(defined, key=_silhouette)
+    if _silhouette(best) <= 0:
         return Choice(
-            defined[0][0],
-            f"no clear k: the silhouette is nowhere above 0 (best {best:.3f} at k={best_k}); the "
-            f"smallest k of the sweep was taken",
+            defined[0].k,
+            f"no clear k: the silhouette is nowhere above 0 (best {_silhouette(best):.3f} at "
+            f"k={best.k}); the smallest k of the sweep was taken",
         )
-    k, value = next((k, value) for k, value in defined if value >= PLATEAU * best)
-    if k == defined[-1][0] and any(score.k < score.asked for score in scores):
-        return Choice(k, f"k={k} is as far as these images differ; more clusters stayed empty")
-    if k == defined[-1][0] and len(defined) > 1:
-        return Choice(
-            k,
-            f"no clear k: the silhouette still rises at k={k} ({value:.3f}), the largest of the "
-            "sweep, which was taken; widen the sweep by clustering.k_max, or set clustering.k",
-        )
+    plateau = [s for s in defined if _silhouette(s) >= PLATEAU * _silhouette(best)]
+    known = [s for s in plateau if s.stability is not None]
+    taken = max(known, key=_stability) if known else plateau[0]
     return Choice(
-        k,
-        f"k={k} is the smallest of the sweep whose silhouette ({value:.3f}) reaches "
-        f"{PLATEAU:.0%} of the best ({best:.3f} at k={best_k})",
+        taken.k,
+        _reason(taken, best, defined[-1], scores),
+        coarse=_most_stable([s for s in defined if s.k * _OTHER <= taken.k]),
+        fine=_most_stable(
+            [
+                s
+                for s in defined
+                if s.k >= taken.k * _OTHER and _silhouette(s) >= _FINE_PLATEAU * _silhouette(best)
+            ]
+        ),
     )
+
+
+def _reason(taken: KScore, best: KScore, last: KScore, scores: Sequence[KScore]) -> str:
+    k, value = taken.k, _silhouette(taken)
+    if taken.gap is not None and taken.gap <= 2 * (taken.gap_se or 0):
+        return (
+            f"no clear k: k={k} groups these images no better than it groups noise of the same "
+            f"covariance (gap {taken.gap:.3f}, standard error {taken.gap_se:.3f}); set clustering.k"
+        )
+    if k == last.k and any(score.k < score.asked for score in scores):
+        return f"k={k} is as far as these images differ; more clusters stayed empty"
+    if k == last.k and len(scores) > 1:
+        return (
+            f"no clear k: the silhouette still rises at k={k} ({value:.3f}), the largest of the "
+            "sweep, which was taken; widen the sweep by clustering.k_max, or set clustering.k"
+        )
+    reaching = f"whose silhouette ({value:.3f}) reaches {PLATEAU:.0%} of the best"
+    peak = f"({_silhouette(best):.3f} at k={best.k})"
+    if taken.stability is None:
+        return f"k={k} is the smallest of the sweep {reaching} {peak}"
+    return (
+        f"k={k} is the most stable of those {reaching} {peak}: fits of two half-samples agree with "
+        f"an adjusted Rand index of {taken.stability:.2f}"
+    )
+
+
+def _silhouette(score: KScore) -> float:
+    return score.silhouette if score.silhouette is not None else float("-inf")
+
+
+def _stability(score: KScore) -> float:
+    return score.stability if score.stability is not None else float("-inf")
+
+
+def _most_stable(scores: Sequence[KScore]) -> int | None:
+    known = [s for s in scores if s.stability is not None]
+    return max(known, key=_stability).k if known else None

@@ -159,7 +159,10 @@ def nearest_micro(
             continue
         rows = order_N[start:stop]
         members = np.flatnonzero(micro_cluster_ids_M == cluster)
-        micro_N[rows] = members[nearest(z_NP[rows], micro_MP[members])]
+        if len(members) == 1:
+            micro_N[rows] = members[0]
+        else:
+            micro_N[rows] = members[(z_NP[rows] @ micro_MP[members].T).argmax(axis=1)]
     return micro_N
 
 

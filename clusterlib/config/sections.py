@@ -100,8 +100,12 @@ class SampleConfig(_Section):
 class ClusteringConfig(_Section):
     """How groups are made and how many."""
 
-    k: Literal["auto"] | Annotated[int, Field(ge=2)] = Field(
-        "auto", description="Number of clusters, or auto to choose from the sweep."
+    k: Literal["auto"] | Annotated[int, Field(ge=2)] | tuple[Annotated[int, Field(ge=2)], ...] = (
+        Field(
+            "auto",
+            description="Number of clusters; auto to choose from the sweep; or a list of numbers "
+            "to choose from.",
+        )
     )
     k_min: Annotated[int, Field(ge=2)] = Field(4, description="Smallest k of the sweep.")
     k_max: Annotated[int, Field(ge=2)] = Field(64, description="Largest k of the sweep.")
@@ -130,6 +134,8 @@ class ClusteringConfig(_Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> ClusteringConfig:
+        if self.k == ():
+            raise ValueError("k=[] leaves nothing to choose from; name numbers, or say auto")
         if self.k_min > self.k_max:
             raise ValueError(f"k_min={self.k_min} is above k_max={self.k_max}; swap them")
         return self
@@ -249,8 +255,9 @@ class Config(_Section):
     @model_validator(mode="after")
     def _sample_fits(self) -> Config:
         largest = self.clustering.k_max
-        if isinstance(self.clustering.k, int):
-            largest = max(largest, self.clustering.k)
+        if self.clustering.k != "auto":
+            asked = self.clustering.k
+            largest = max(largest, asked) if isinstance(asked, int) else max(asked)
         needed = largest * MIN_SAMPLE_ROWS_PER_CLUSTER
         if self.sample.rows < needed:
             raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 from clusterlib import storage
 from clusterlib.clustering.choice import Choice, choose_k
 from clusterlib.clustering.families import prepare
+from clusterlib.clustering.kernels import check_kernels
 from clusterlib.clustering.kmeans import KMeansFit, check_faiss
 from clusterlib.clustering.model import (
     build_model,
@@ -44,6 +45,9 @@ def fit_clusters(session: Session) -> None:
         record = read_record(fit)
         if record is None:
             check_faiss()
+            warning = check_kernels().warning
+            if warning:
+                session.screen.say(f"note: {warning}")
             x_ND = _read_sample(table)
             record = _fit(
                 session,
@@ -56,7 +60,9 @@ def fit_clusters(session: Session) -> None:
             progress.note(f"k={record['k']} of {record['rows']:,} sampled images")
         else:
             progress.note(f"k={record['k']}, already fitted")
-        facts.update({key: record[key] for key in ("fit_id", "k", "reason", "rows")})
+        facts.update(
+            {key: record[key] for key in ("fit_id", "k", "reason", "coarse_k", "fine_k", "rows")}
+        )
 
 
 def read_record(fit: Fit) -> dict[str, Any] | None:
@@ -105,12 +111,15 @@ def _fit(
     results = sweep(candidates.rows_NP, ks, fit_at=candidates.fit_at, on_score=on_score)
     if not candidates.chooses_k:
         _add_resampled(rows, resampled_scores(candidates.rows_NP, ks, seed=session.config.seed))
-    choice, chosen = _choose(config, results)
+    scores = [KScore(**{f.name: row[f.name] for f in fields(KScore)}) for row in rows.values()]
+    choice, chosen = _choose(config, results, scores)
     record = {
         "run_id": run_id,
         "fit_id": fit.fit_id,
         "k": chosen.k,
         "reason": choice.reason,
+        "coarse_k": choice.coarse,
+        "fine_k": choice.fine,
         "rows": len(z_NP),
         "dim": int(x_ND.shape[1]),
         "space_dim": int(z_NP.shape[1]),
@@ -152,18 +161,19 @@ def _add_resampled(rows: dict[int, dict[str, Any]], scores: dict[int, Resampled]
 
 def _ks(config: ClusteringConfig, *, rows: int) -> list[int]:
     ks = set(k_grid(config.k_min, config.k_max, count=config.k_count, rows=rows))
-    if isinstance(config.k, int):
-        if config.k > rows:
+    if config.k != "auto":
+        asked = {config.k} if isinstance(config.k, int) else set(config.k)
+        if max(asked) > rows:
             raise ClusteringError(
-                f"clustering.k={config.k}, but only {rows:,} images were sampled; lower "
+                f"clustering.k={max(asked)}, but only {rows:,} images were sampled; lower "
                 "clustering.k, or raise sample.rows when the catalogue has more"
             )
-        ks.add(config.k)
+        ks = ks | asked if isinstance(config.k, int) else asked
     return sorted(ks)
 
 
 def _choose(
-    config: ClusteringConfig, results: dict[int, tuple[KScore, KMeansFit]]
+    config: ClusteringConfig, results: dict[int, tuple[KScore, KMeansFit]], scores: list[KScore]
 ) -> tuple[Choice, KMeansFit]:
     if config.method in ("hdbscan", "dbscan"):
         fit = next(iter(results.values()))[1]
@@ -172,5 +182,5 @@ def _choose(
         fit = results[config.k][1]
         fewer = "" if fit.k == config.k else f", of which {config.k - fit.k} stayed empty"
         return Choice(config.k, f"k={config.k} is set in the configuration{fewer}"), fit
-    choice = choose_k([score for score, _ in results.values()])
+    choice = choose_k(scores)
     return choice, next(fit for _, fit in results.values() if fit.k == choice.k)

@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 FAISS  ?= cpu
 
-.PHONY: demo test test-label-studio test-datumaro check bench schema clean
+.PHONY: demo test test-label-studio test-datumaro check bench bench-labels bench-manifests schema clean
 .DELETE_ON_ERROR:
 
 # Installed again only when pyproject.toml or constraints.txt change.
@@ -53,6 +53,15 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.pipeline
+
+STAMPS ?= /usr/share/tuxpaint/stamps
+
+bench-labels: $(VENV)/.installed-dev
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.label_yield \
+		$(if $(wildcard $(STAMPS)),--images $(STAMPS))
+
+bench-manifests: $(VENV)/.installed-dev
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.manifest_scale
 
 schema: $(INSTALLED)
 	$(BIN)/python -c "from clusterlib.config import json_schema; print(json_schema(), end='')" > configs/schema.json

@@ -18,6 +18,7 @@ from clusterlib.config import validate_config
 from clusterlib.errors import ClusterlibError, ConfigError, InputError
 from clusterlib.labels.probe import read_probe
 from clusterlib.stages.apply_labels import apply_labels
+from clusterlib.stages.choose_best_views import choose_best_views
 from clusterlib.stages.choose_images import choose_images
 from clusterlib.stages.session import Session, open_session
 from clusterlib.stages.write_manifests import write_manifests
@@ -215,3 +216,40 @@ def test_no_file_and_unknown_formats_are_refused(done: Session, tree: dict[str, 
     with pytest.raises(ClusterlibError, match=r"manifests\.formats") as caught:
         validate_config(wrong)
     assert caught.value.exit_code == 2
+
+
+def test_best_views_are_one_image_a_product(
+    ray_session: None, shapes_folder: Path, tmp_path: Path
+) -> None:
+    """Products of four images, one of each kind; two of them lack a disc."""
+    rows = []
+    for number in range(10):
+        for kind in ("disc", "noise", "square", "stripes"):
+            if kind != "disc" or number < 8:
+                uri = shapes_folder / kind / f"{number:03d}.png"
+                rows.append({"uri": str(uri), "sku": f"sku-{number}"})
+    tree = settings(
+        write(tmp_path / "catalog.csv", rows),
+        tmp_path / "run",
+        catalog={"group_column": "sku"},
+        manifests={"rows_per_file": 15},
+        clustering={"k_max": 4},
+    )
+    session = open_session(validate_config(tree))
+    run_pipeline(session)
+    with pytest.raises(InputError, match="no labels yet"):
+        choose_best_views(session, label="front")
+    names = sheet(session)
+    for row in names:
+        row["name"] = "Front" if kind_of(row["exemplar_uris"].split(" | ")[0]) == "disc" else "x"
+    apply_labels(session, names=write(tmp_path / "names.csv", names))
+    with pytest.raises(InputError, match="no image is labelled side"):
+        choose_best_views(session, label="side")
+    choose_best_views(session, label="front")
+    folder = fit_folder(session) / "labels/best_views"
+    assert sorted(path.name for path in folder.iterdir()) == ["csv", "parquet"]
+    found = [r for p in (folder / "parquet").glob("*") for r in pq.read_table(p).to_pylist()]
+    assert sorted(row["group"] for row in found) == [f"sku-{n}" for n in range(10)]
+    best = {row["group"] for row in found if row["is_best_view"]}
+    assert best == {f"sku-{n}" for n in range(8)}
+    assert {kind_of(row["uri"]) for row in found if row["is_best_view"]} == {"disc"}

@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 FAISS  ?= cpu
 
-.PHONY: demo test test-chaos test-label-studio test-datumaro check bench bench-overhead schema clean bench-cluster
+.PHONY: demo test test-chaos test-label-studio test-datumaro check bench bench-overhead schema clean bench-cluster bench-labels bench-manifests
 .DELETE_ON_ERROR:
 
 # Installed again only when pyproject.toml or constraints.txt change.
@@ -64,6 +64,15 @@ bench-overhead: $(VENV)/.installed-dev
 bench-cluster: $(VENV)/.installed-dev
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.clustering
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.clustering_choice
+
+STAMPS ?= /usr/share/tuxpaint/stamps
+
+bench-labels: $(VENV)/.installed-dev
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.label_yield \
+		$(if $(wildcard $(STAMPS)),--images $(STAMPS))
+
+bench-manifests: $(VENV)/.installed-dev
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.manifest_scale
 
 schema: $(INSTALLED)
 	$(BIN)/python -c "from clusterlib.config import json_schema; print(json_schema(), end='')" > configs/schema.json

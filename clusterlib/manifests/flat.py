@@ -52,18 +52,26 @@ def parquet_bytes(manifest: pa.Table) -> bytes:
 
 
 def csv_bytes(manifest: pa.Table) -> bytes:
-    """The manifest as CSV; extra columns are named extra.<name>.
+    """The manifest as CSV; extra columns are named extra.<name>."""
+    if EXTRA not in manifest.column_names:
+        return table_csv(manifest)
+    flat = pa.table({EXTRA: manifest[EXTRA]}).flatten()
+    plain = manifest.drop_columns([EXTRA])
+    for name in flat.column_names:
+        plain = plain.append_column(name, flat[name])
+    return table_csv(plain)
+
+
+def table_csv(table: pa.Table) -> bytes:
+    """A table as CSV.
 
     Text that a spreadsheet would run as a formula gets a leading apostrophe.
     """
-    columns = [name for name in manifest.column_names if name != EXTRA]
-    data: dict[str, list[Any]] = {name: manifest[name].to_pylist() for name in columns}
-    for field in MANIFEST:
-        if pa.types.is_floating(field.type):  # float32: more digits would be noise
+    data: dict[str, list[Any]] = {name: table[name].to_pylist() for name in table.column_names}
+    for field in table.schema:
+        ours = not field.name.startswith(f"{EXTRA}.")
+        if ours and pa.types.is_float32(field.type):  # more digits would be noise
             data[field.name] = [None if v is None else f"{v:.6g}" for v in data[field.name]]
-    if EXTRA in manifest.column_names:
-        flat = pa.table({EXTRA: manifest[EXTRA]}).flatten()
-        data |= {name: flat[name].to_pylist() for name in flat.column_names}
     text = io.StringIO()
     # The writer quotes what its line ending has: after "\n" alone, a lone "\r" would end a row.
     writer = csv.writer(text, lineterminator="\r\n")

@@ -5,6 +5,7 @@ N: points, P: dimensions.
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from typing import Literal
 
@@ -53,6 +54,8 @@ def project(z_NP: NDArray[np.float32], *, method: Method, seed: int) -> NDArray[
     else:
         import pacmap
 
+        # It says what it is asked to do: the same answer for the same seed.
+        logging.getLogger("pacmap").setLevel(logging.ERROR)
         model = pacmap.PaCMAP(
             n_neighbors=min(10, len(z_NP) // 4), random_state=seed, apply_pca=False
         )

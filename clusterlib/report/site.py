@@ -53,6 +53,7 @@ def pages(content: Content, points: Points | None) -> Iterator[tuple[str, str]]:
         "pages": listed,
         "kinds": KIND_WORDS,
         "mean_silhouette": mean,
+        "best": max([*silhouettes, 0.01]),
         "by_id": {cluster.cluster_id: cluster for cluster in content.clusters},
     }
 

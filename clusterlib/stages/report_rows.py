@@ -26,7 +26,7 @@ from clusterlib.stages.streaming import batches, run_tasks
 from clusterlib.tables.committed import CommittedTable
 from clusterlib.tables.parquet import read_parquet
 
-BINS = 100
+BINS = 200
 REJECTED_EXAMPLES = 25  # of each code
 PLACES = 25
 _SAMPLE = ("row_id", "image_id", "uri", "cluster_id", "distance", "is_outlier", "micro_id")

@@ -131,7 +131,7 @@
   const pictures = () => {
     const space = Math.sqrt((width * height) / Math.max(visible.length, 1));
     const side = Math.max(22 * ratio, Math.min(space * 0.72, 84 * ratio));
-    const taken = new Set(), grid = side * 0.62;
+    const taken = new Set(), grid = side * 0.8;
     let drawn = 0;
     for (const i of visible) {
       if (i >= data.pictures || colors[i] === faint) continue;
@@ -152,7 +152,7 @@
   };
   const draw = () => {
     pending = false;
-    const few = collect((width * height) / (24 * ratio) ** 2);
+    const few = collect((width * height) / (20 * ratio) ** 2);
     dots(Math.max(2, Math.round((N > 30000 ? 2 : N > 4000 ? 3 : 5) * ratio * (few ? 1.4 : 1))));
     const drawn = few && data.pictures ? pictures() : 0;
     canvas.dataset.pictures = drawn;

@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 FAISS  ?= cpu
 
-.PHONY: demo test check bench schema clean
+.PHONY: demo test check test-browser bench bench-report schema clean
 .DELETE_ON_ERROR:
 
 # Installed again only when pyproject.toml or constraints.txt change.
@@ -27,6 +27,10 @@ demo: $(INSTALLED)
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
 
+# Needs an installed Chromium; CHROMIUM=/path/to/it when it has another name. Writes the pictures of the README.
+test-browser: $(VENV)/.installed-dev demo
+	$(BIN)/python -m pytest tests/report/test_browser.py -m "browser or not browser"
+
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -34,6 +38,9 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.pipeline
+
+bench-report: $(VENV)/.installed-dev
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.report
 
 schema: $(INSTALLED)
 	$(BIN)/python -c "from clusterlib.config import json_schema; print(json_schema(), end='')" > configs/schema.json

@@ -4,7 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 FAISS  ?= cpu
 
-.PHONY: demo test test-chaos test-label-studio test-datumaro check bench bench-overhead schema clean bench-cluster bench-labels bench-manifests
+.PHONY: demo test test-chaos test-label-studio test-datumaro check \
+	bench bench-overhead schema clean bench-cluster bench-labels bench-manifests test-browser bench-report
 .DELETE_ON_ERROR:
 
 # Installed again only when pyproject.toml or constraints.txt change.
@@ -50,6 +51,10 @@ $(DATUMARO)/bin/datum:
 test-datumaro: $(VENV)/.installed-dev $(DATUMARO)/bin/datum
 	DATUMARO=$(abspath $(DATUMARO)) $(BIN)/python -m pytest -m datumaro tests/tools
 
+# Needs an installed Chromium; CHROMIUM=/path/to/it when it has another name. Writes the pictures of the README.
+test-browser: $(VENV)/.installed-dev demo
+	$(BIN)/python -m pytest tests/report/test_browser.py -m "browser or not browser"
+
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -73,6 +78,9 @@ bench-labels: $(VENV)/.installed-dev
 
 bench-manifests: $(VENV)/.installed-dev
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.manifest_scale
+
+bench-report: $(VENV)/.installed-dev
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.report
 
 schema: $(INSTALLED)
 	$(BIN)/python -c "from clusterlib.config import json_schema; print(json_schema(), end='')" > configs/schema.json

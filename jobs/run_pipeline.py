@@ -10,16 +10,18 @@ from clusterlib.stages.session import Session
 from clusterlib.stages.summary import print_summary
 from clusterlib.stages.write_manifests import write_manifests
 from clusterlib.stages.write_report import write_report
+from clusterlib.stages.write_status import status_on_failure
 from jobs.cli import run_job
 
 
 def run_pipeline(session: Session) -> None:
     """Run every stage; what is finished already is kept."""
-    build_catalog(session)
-    embed_images(session)
-    fit_clusters(session)
-    assign_clusters(session)
-    write_manifests(session)
+    with status_on_failure(session):
+        build_catalog(session)
+        embed_images(session)
+        fit_clusters(session)
+        assign_clusters(session)
+        write_manifests(session)
     write_report(session)
     print_summary(session)
     check_rejects(session)

@@ -183,6 +183,17 @@ class ReportConfig(_Section):
     thumbnail_size: Annotated[int, Field(ge=32, le=512)] = Field(
         112, description="Side of a picture on the contact sheets, pixels."
     )
+    map: Literal["auto", "pacmap", "tsne", "pca"] = Field(
+        "auto",
+        description="Projection of the map; auto is PaCMAP where installed, else t-SNE up to 5,000 "
+        "points, else PCA.",
+    )
+    map_points: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        20_000, description="Expected number of images on the map, of the sample."
+    )
+    max_mb: Annotated[int, Field(ge=5)] = Field(
+        200, description="About this large a report may get, MiB: pictures give way."
+    )
 
 
 class ActorsConfig(_Section):

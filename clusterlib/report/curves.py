@@ -1,12 +1,21 @@
-"""The curves of the sweep as SVG text."""
+"""Curves as inline SVG text that takes the page's own colours, light or dark, and its typeface."""
 
 from __future__ import annotations
 
 import io
 import re
 from collections.abc import Sequence
+from typing import Any
 
+import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
+
+BLUE, ORANGE, RED = "#3b6fd4", "#c2571a", "#c23a3a"
+KNIVES = 48  # more blades than this cannot be told apart
+
+# Texts stay texts; equal input gives equal ids.
+_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "clusterlib", "font.size": 10}
 
 
 def curve_svg(
@@ -16,31 +25,123 @@ def curve_svg(
     chosen: int,
     title: str,
     y_label: str,
+    low: Sequence[float | None] | None = None,
+    high: Sequence[float | None] | None = None,
 ) -> str:
-    """One criterion against k, with the chosen k marked; colours follow the page's text."""
+    """One criterion against k, with the chosen k marked and an interval where there is one."""
+    figure, axes = _figure(3.9, 2.3)
     points = [(k, value) for k, value in zip(ks, values, strict=True) if value is not None]
-    figure = Figure(figsize=(4.6, 2.8), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([k for k, _ in points], [v for _, v in points], marker="o", color="#2f6fde")
-    axes.axvline(chosen, linestyle="--", color="#c2410c", label=f"k = {chosen}")
-    axes.set(title=title, xlabel="k (clusters)", ylabel=y_label)
+    axes.plot([k for k, _ in points], [v for _, v in points], marker="o", ms=3.5, color=BLUE)
+    if low is not None and high is not None:
+        band = [(k, a, b) for k, a, b in zip(ks, low, high, strict=True) if None not in (a, b)]
+        if band:
+            axes.fill_between(*np.array(band, dtype=float).T, alpha=0.18, color=BLUE, lw=0)
+    axes.axvline(chosen, linestyle="--", lw=1.2, color=ORANGE)
+    axes.set(xlabel="k", ylabel=y_label)
+    axes.set_title(title, loc="left", fontsize=11)
     if len(ks) > 1 and max(ks) / min(ks) > 4:
         axes.set_xscale("log")
-        ticks = [k for k in ks if k in _spread(ks)]
+        ticks = _spread(ks)
         axes.set_xticks(ticks, [str(k) for k in ticks])
         axes.minorticks_off()
-    axes.grid(visible=True, alpha=0.25)
-    axes.legend(frameon=False)
+    return _text(figure, f"{title} against k; k = {chosen} is chosen")
+
+
+def variance_svg(explained: Sequence[float]) -> str:
+    """Share of the variance that the first axes of the space keep together."""
+    figure, axes = _figure(3.9, 2.3)
+    total = np.cumsum(explained)
+    axes.plot(np.arange(1, len(total) + 1), total, color=BLUE)
+    axes.fill_between(np.arange(1, len(total) + 1), total, alpha=0.12, color=BLUE, lw=0)
+    axes.set(xlabel="PCA axes", ylabel="share of the variance", ylim=(0, 1))
+    axes.set_title(f"{len(total)} axes keep {total[-1]:.0%}", loc="left", fontsize=11)
+    return _text(figure, f"Variance kept by PCA: {len(total)} axes keep {total[-1]:.1%}")
+
+
+def knives_svg(names: Sequence[str], histograms: Sequence[Sequence[int]], *, mean: float) -> str:
+    """Silhouette analysis: the sorted silhouettes of each cluster as a blade, largest first.
+
+    Rousseeuw, "Silhouettes", 1987. `histograms` count silhouettes from -1 to 1 in equal bins.
+    """
+    shown = list(zip(names, histograms, strict=True))[:KNIVES]
+    figure, axes = _figure(7.6, min(0.9 + 0.34 * len(shown), 11))
+    lowest = 0.0
+    for position, (_, histogram) in enumerate(shown):
+        counts = np.asarray(histogram, dtype=float)
+        if not counts.sum():
+            continue
+        edges = np.linspace(-1, 1, len(counts) + 1)
+        above = np.concatenate([[counts.sum()], counts.sum() - np.cumsum(counts)]) / counts.sum()
+        seen = np.flatnonzero(counts)
+        lowest = min(lowest, edges[seen[0]])
+        first, last = seen[0], seen[-1] + 2
+        y = position + 0.45 - 0.9 * above[first:last]
+        color = RED if np.average((edges[:-1] + edges[1:]) / 2, weights=counts) < 0 else BLUE
+        axes.fill_betweenx(y, 0, edges[first:last], alpha=0.75, lw=0, color=color)
+    axes.axvline(mean, linestyle="--", lw=1.2, color=ORANGE)
+    axes.axvline(0, lw=0.8, color="#000000")
+    axes.set_yticks(range(len(shown)), [name for name, _ in shown])
+    axes.set(xlabel="silhouette", xlim=(max(-1.0, lowest - 0.02), None))
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    return _text(figure, f"Silhouettes of {len(shown)} clusters; the mean is {mean:.3f}")
+
+
+def histogram_svg(histogram: Sequence[int]) -> str:
+    """The silhouettes of one cluster."""
+    figure, axes = _figure(3.9, 1.7)
+    edges = np.linspace(-1, 1, len(histogram) + 1)
+    axes.stairs(histogram, edges, fill=True, color=BLUE, alpha=0.8)
+    used = np.flatnonzero(histogram)
+    if len(used):
+        axes.set_xlim(min(-0.05, edges[used[0]]), max(edges[used[-1] + 1], 0.05))
+    axes.axvline(0, lw=0.8, color="#000000")
+    axes.set(xlabel="silhouette", ylabel="images")
+    return _text(figure, "Histogram of this cluster's silhouettes")
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Any]:
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots()
+    axes.grid(visible=True, alpha=0.18, lw=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(length=2.5, labelsize=9)
+    return figure, axes
+
+
+def _text(figure: Figure, alt: str) -> str:
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    with matplotlib.rc_context(_SETTINGS):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    # The pages allow no inline style; each of these properties is an attribute as well.
+    svg = re.sub(r'style="([^"]*)"', _attributes, svg)
     # Black strokes and texts take the page's own colour, light or dark.
-    svg = svg.replace("#000000", "currentColor")
-    return re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = svg.replace("#000000", "currentColor").replace("#b0b0b0", "currentColor")
+    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    assert size is not None
+    opening = f'<svg class="plot" role="img" aria-label="{alt}" viewBox="{size[0][9:-1]}">'
+    return re.sub(r"<svg[^>]*>", opening, svg, count=1, flags=re.DOTALL)
 
 
-def _spread(ks: Sequence[int]) -> set[int]:
+def _attributes(match: re.Match[str]) -> str:
+    found = []
+    for item in match[1].split(";"):
+        name, _, value = (part.strip() for part in item.partition(":"))
+        if name == "font":
+            size = re.search(r"([\d.]+)px", value)
+            name, value = "font-size", size[1] if size else "10"
+        if name and not name.startswith("-"):
+            found.append(f'{name}="{value}"')
+    return " ".join(found)
+
+
+def _spread(ks: Sequence[int]) -> list[int]:
     """At most six of `ks`, the ends among them."""
     step = max(1, (len(ks) - 1) // 5)
-    return {*ks[::step], ks[-1]}
+    chosen = sorted({*ks[::step], ks[-1]})
+    # Two labels that would touch on a logarithmic axis are one too many.
+    return [k for i, k in enumerate(chosen) if k == ks[-1] or chosen[i + 1] > 1.12 * k]

@@ -1,4 +1,4 @@
-"""Contact sheets: the pictures of one cluster side by side in one file."""
+"""Many small pictures in one file: contact sheets of exemplars, atlases of the sample."""
 
 from __future__ import annotations
 
@@ -7,19 +7,67 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+SHEET_COLUMNS = 4
+ATLAS_COLUMNS = 16
+ATLAS_CELLS = ATLAS_COLUMNS**2
+ATLAS_CELL = 64  # pixels
 
-def sheet_webp(thumbnails: Sequence[bytes | None], *, size: int) -> bytes:
-    """Thumbnails in a row of square cells of `size` pixels, centred on white, as WebP.
+# Tried in turn until a sheet is small enough: share of the cell's size, WebP quality.
+_ECONOMIES = ((1.0, 82), (1.0, 68), (1.0, 50), (0.75, 50), (0.5, 50), (0.5, 30))
 
-    A missing thumbnail leaves its cell empty.
+
+def sheet_webp(
+    thumbnails: Sequence[bytes | None], *, size: int, max_bytes: int | None = None
+) -> bytes:
+    """Thumbnails in rows of four square cells of `size` pixels, centred on white, as WebP.
+
+    A thumbnail that is None leaves its cell light grey, an empty one leaves it white. When the file
+    exceeds `max_bytes`, quality and then size are lowered, as far as that goes.
     """
-    sheet = Image.new("RGB", (size * max(len(thumbnails), 1), size), "white")
+    rows = max(1, -(-len(thumbnails) // SHEET_COLUMNS))
+    sheet = Image.new("RGB", (size * SHEET_COLUMNS, size * rows), "white")
     for index, data in enumerate(thumbnails):
-        if data is None:
-            continue
-        with Image.open(io.BytesIO(data)) as picture:
-            left = index * size + (size - picture.width) // 2
-            sheet.paste(picture, (left, (size - picture.height) // 2))
+        row, column = divmod(index, SHEET_COLUMNS)
+        _paste(sheet, data, column * size, row * size, size)
+    encoded = b""
+    for share, quality in _ECONOMIES:
+        small = sheet
+        if share < 1:
+            small = sheet.resize((round(sheet.width * share), round(sheet.height * share)))
+        encoded = _webp(small, quality)
+        if max_bytes is None or len(encoded) <= max_bytes:
+            break
+    return encoded
+
+
+def atlas_webp(thumbnails: Sequence[bytes]) -> bytes:
+    """At most 256 thumbnails in rows of sixteen 64 px cells, as WebP.
+
+    The file is always 1,024 px wide; it is only as high as it has rows.
+    """
+    rows = max(1, -(-len(thumbnails) // ATLAS_COLUMNS))
+    atlas = Image.new("RGB", (ATLAS_COLUMNS * ATLAS_CELL, rows * ATLAS_CELL), "white")
+    for index, data in enumerate(thumbnails):
+        row, column = divmod(index, ATLAS_COLUMNS)
+        _paste(atlas, data, column * ATLAS_CELL, row * ATLAS_CELL, ATLAS_CELL)
+    return _webp(atlas, 72)
+
+
+def _paste(canvas: Image.Image, data: bytes | None, left: int, top: int, size: int) -> None:
+    if data is None:
+        canvas.paste("#e4e4e4", (left, top, left + size, top + size))
+        return
+    if not data:
+        return
+    with Image.open(io.BytesIO(data), formats=("WEBP",)) as picture:
+        if max(picture.size) > size:
+            picture.thumbnail((size, size))
+        canvas.paste(
+            picture, (left + (size - picture.width) // 2, top + (size - picture.height) // 2)
+        )
+
+
+def _webp(image: Image.Image, quality: int) -> bytes:
     buffer = io.BytesIO()
-    sheet.save(buffer, "WEBP", quality=82)
+    image.save(buffer, "WEBP", quality=quality, method=2)
     return buffer.getvalue()

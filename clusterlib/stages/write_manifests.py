@@ -234,7 +234,7 @@ def _write_cluster_tasks(
 def write_sheets(session: Session, picks: list[tuple[str, list[list[str]]]]) -> None:
     """A JPEG contact sheet for each (where it goes, rows of image URIs)."""
     config = session.config.images
-    limits = Limits(max_pixels=config.max_pixels)
+    limits = Limits(max_pixels=config.max_pixels, formats=config.formats)
     done = run_tasks(
         _write_sheet, len(picks), picks=picks, max_bytes=config.max_bytes, limits=limits
     )

@@ -1,62 +1,83 @@
-"""Stage 6: fetch the pictures of every cluster's picks again and write one offline page."""
+"""Stage 6: the offline report. Numbers and pictures are gathered, then every page is written.
+
+report/index.html, quality, rejected, tree, map    pages
+report/clusters/, sheets/, map/, assets/           a page and a contact sheet a cluster, atlases
+report/report.json                                 every number shown; written last
+report/map.parquet                                 the map for other viewers
+"""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-import numpy as np
-
-import clusterlib
 from clusterlib import storage
-from clusterlib.clustering.picks import KINDS
 from clusterlib.config import result_settings
-from clusterlib.images.codes import CODES
-from clusterlib.images.decode import Limits, thumbnail_webp
-from clusterlib.report.page import Page, render
-from clusterlib.report.sheets import sheet_webp
+from clusterlib.errors import InputError, StaleArtifactError
+from clusterlib.report.site import pages
 from clusterlib.run import Fit
-from clusterlib.stages.assign_clusters import read_agreement
-from clusterlib.stages.fetching import read_image
-from clusterlib.stages.fit_clusters import read_record
+from clusterlib.stages.model_files import read_hierarchy, read_model
+from clusterlib.stages.report_content import Parts, gather
+from clusterlib.stages.report_map import make_map, write_map_parquet
+from clusterlib.stages.report_pictures import (
+    ATLAS_SHARE,
+    write_all,
+    write_atlases,
+    write_contact_sheets,
+)
+from clusterlib.stages.report_rows import read_rejects, read_rows_facts, read_sample
 from clusterlib.stages.session import Session
-from clusterlib.stages.streaming import batches, run_tasks
+from clusterlib.stages.write_status import delete_status, write_status
 from clusterlib.tables.committed import CommittedTable
 from clusterlib.tables.parquet import read_parquet
 
-REJECTED_EXAMPLES = 50
-FETCH_THREADS = 8
+LAYOUT = 2  # of the report's files; a report of another layout is written again
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A fit that a full report can be made of."""
+
+    fit: Fit
+    run_id: str
+    embeddings: CommittedTable
+    assigned: CommittedTable
 
 
 def write_report(session: Session) -> None:
-    """Write `report/index.html` and its contact sheets, or keep those that are there.
+    """Write `report/` of the configured fit, or keep what is there.
+
+    A run that is not finished gets a report of what is there, `report/` of the run itself.
 
     Raises:
         InputError: the assignments are not complete.
     """
     with session.stage("write_report") as (progress, facts):
-        embeddings, run_id = session.embeddings()
-        fit = session.fit(run_id)
-        session.assignments(fit, embeddings.state.rows)
+        try:
+            ready = _ready(session)
+        except StaleArtifactError:
+            raise
+        except InputError as error:
+            place = write_status(session, problem=str(error))
+            raise InputError(f"{error}; what is there so far: {place}") from None
+        fit = ready.fit
         index = storage.join(fit.report, "index.html")
-        clusters = read_parquet(fit.clusters).to_pylist()
         # Everything the page shows and the fit alone does not decide.
-        wanted = dict(result_settings(session.config))
-        if storage.read_json(_record_uri(fit)) != json.loads(json.dumps(wanted)):
+        wanted = json.loads(json.dumps(dict(result_settings(session.config))))
+        found = storage.read_json(_numbers_uri(fit)) or {}
+        if found.get("settings") != wanted or found.get("layout") != LAYOUT:
             session.start_ray()
-            storage.delete(_record_uri(fit))  # see write_manifests
-            _write_contact_sheets(session, fit, clusters)
-            page = render(_page(session, fit, embeddings, run_id, clusters))
-            storage.write_bytes(index, page.encode())
-            storage.write_json(_record_uri(fit), wanted)
-            progress.note(f"{len(clusters)} contact sheets")
+            storage.delete(_numbers_uri(fit))  # see write_manifests
+            numbers = _write(session, ready)
+            storage.write_json(_numbers_uri(fit), numbers | {"layout": LAYOUT})
+            progress.note(f"{len(numbers['clusters']):,} clusters, {numbers['size_mb']:.1f} MB")
         else:
             progress.note("already written")
+        delete_status(session)
         latest = {
-            "run_id": run_id,
+            "run_id": ready.run_id,
             "fit_id": fit.fit_id,
             "report": index,
             "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -65,84 +86,48 @@ def write_report(session: Session) -> None:
         facts.update(report=index, manifests=fit.manifests)
 
 
-def _write_contact_sheets(session: Session, fit: Fit, clusters: list[dict[str, Any]]) -> None:
-    picks = [
-        (row["cluster_id"], [pick["uri"] for kind in KINDS for pick in row[kind]])
-        for row in clusters
-    ]
-    config = session.config
-    done = run_tasks(
-        _write_contact_sheet,
-        len(picks),
-        picks=picks,
-        folder=storage.join(fit.report, "sheets"),
-        size=config.report.thumbnail_size,
-        max_bytes=config.images.max_bytes,
-        limits=Limits(max_pixels=config.images.max_pixels, formats=config.images.formats),
+def _ready(session: Session) -> _Ready:
+    embeddings, run_id = session.embeddings()
+    fit = session.fit(run_id)
+    assigned = session.assignments(fit, embeddings.state.rows)
+    return _Ready(fit, run_id, embeddings, assigned)
+
+
+def _write(session: Session, ready: _Ready) -> dict[str, Any]:
+    """Write every file but report.json; returns what goes into it."""
+    fit, embeddings = ready.fit, ready.embeddings
+    clusters = read_parquet(fit.clusters).to_pylist()
+    model = read_model(fit.model)
+    has_tree = storage.exists(storage.join(fit.model, "hierarchy.parquet"))
+    contacts = write_contact_sheets(session, storage.join(fit.report, "sheets"), clusters)
+    facts = read_rows_facts(session, ready.assigned, embeddings, k=len(clusters))
+    sample = read_sample(session, embeddings, model, facts.sample["row_id"].to_numpy())
+    made = make_map(session, facts.sample, sample)
+    thumbnails = [sample.thumbnails[i] for i in made.order_N[: made.points.pictures]]
+    write_atlases(storage.join(fit.report, "map"), thumbnails)
+    room = int(ATLAS_SHARE * session.config.report.max_mb * 2**20)
+    write_map_parquet(
+        storage.join(fit.report, "map.parquet"), facts.sample, sample, made, bytes_left=room
     )
-    for _ in batches(done):
-        pass
-
-
-def _write_contact_sheet(
-    batch: dict[str, np.ndarray],
-    *,
-    picks: list[tuple[int, list[str]]],
-    folder: str,
-    size: int,
-    max_bytes: int,
-    limits: Limits,
-) -> dict[str, list[int]]:
-    cluster_id, uris = picks[int(batch["id"][0])]
-
-    def thumbnail(uri: str) -> bytes | None:
-        data = read_image(uri, max_bytes=max_bytes)
-        return thumbnail_webp(data, size=size, limits=limits) if isinstance(data, bytes) else None
-
-    with ThreadPoolExecutor(FETCH_THREADS) as pool:
-        thumbnails = list(pool.map(thumbnail, uris))
-    name = f"cluster_{cluster_id:05d}.webp"
-    storage.write_bytes(storage.join(folder, name), sheet_webp(thumbnails, size=size))
-    return {"cluster_id": [cluster_id]}
-
-
-def _page(
-    session: Session,
-    fit: Fit,
-    embeddings: CommittedTable,
-    run_id: str,
-    clusters: list[dict[str, Any]],
-) -> Page:
-    record = read_record(fit)
-    assert record is not None  # assignments exist, so the fit does
-    codes: Counter[str] = Counter()
-    examples: list[dict[str, Any]] = []
-    for table in embeddings.read("quarantine"):
-        codes.update(table["code"].to_pylist())
-        examples += table.slice(0, max(0, REJECTED_EXAMPLES - len(examples))).to_pylist()
-    score = read_agreement(fit)
-    return Page(
-        title=session.config.report.title,
-        run_id=run_id,
-        fit_id=fit.fit_id,
-        run_uri=session.run.uri,
-        source=session.config.dump()["catalog"]["source"],
-        encoder=session.config.encoder.model,
-        rows=embeddings.state.rows,
-        embedded=embeddings.count("embeddings"),
-        rejected_by_code=dict(codes.most_common()),
-        code_meanings=dict(CODES),
-        rejected_examples=examples,
-        k=record["k"],
-        reason=record["reason"],
-        agreement=score.__dict__ if score else None,
-        sweep=read_parquet(storage.join(fit.model, "sweep.parquet")).to_pylist(),
-        clusters=sorted(clusters, key=lambda row: (-row["size"], row["cluster_id"])),
-        thumbnail_size=session.config.report.thumbnail_size,
-        settings=dict(result_settings(session.config)),
-        version=clusterlib.__version__,
+    parts = Parts(
+        clusters=clusters,
+        facts=facts,
+        contacts=contacts,
+        rejects=read_rejects(embeddings),
+        model=model,
+        hierarchy=read_hierarchy(fit.model) if has_tree else None,
+        order_N=made.order_N,
+        pictures=made.points.pictures,
+        map=made.facts,
     )
+    content = gather(session, fit, embeddings, ready.run_id, parts)
+    write_all(
+        lambda page: storage.write_bytes(storage.join(fit.report, page[0]), page[1].encode()),
+        pages(content, made.points),
+    )
+    size = sum(info.size_bytes or 0 for info in storage.list_files(fit.report))
+    return content.numbers() | {"size_mb": round(size / 2**20, 2)}
 
 
-def _record_uri(fit: Fit) -> str:
+def _numbers_uri(fit: Fit) -> str:
     return storage.join(fit.report, "report.json")

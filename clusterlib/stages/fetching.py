@@ -21,7 +21,7 @@ from clusterlib.images.codes import Rejection
 # How long nothing may be readable before the job stops, and the same for a name that no longer
 # resolves, which seldom comes back by waiting.
 OUTAGE_S = 120.0
-UNKNOWN_HOST_S = 30.0
+UNKNOWN_HOST_S = 20.0
 # So many refusals without a single success are about the caller, not about the images.
 REFUSED_ROWS = 8
 _LONGEST_PAUSE_S = 10.0

@@ -263,7 +263,9 @@ def write_record(session: Session, *, job: str, exit_code: int, error: str | Non
             | {name: metadata.version(name) for name in ("ray", "torch", "numpy", "pyarrow")},
         }
     )
-    storage.write_json(session.run.record, dict(sorted(session.record.items())))
+    # A store that is gone has been waited for already.
+    patience = storage.IMAGE if error else storage.ARTIFACT
+    storage.write_json(session.run.record, dict(sorted(session.record.items())), patience=patience)
 
 
 def _peak_rss_mb() -> float:

@@ -135,9 +135,9 @@ def read_json(uri: str) -> dict[str, Any] | None:
     return found
 
 
-def write_json(uri: str, body: Mapping[str, Any]) -> None:
+def write_json(uri: str, body: Mapping[str, Any], *, patience: Patience = ARTIFACT) -> None:
     """Write a JSON object for people and programs."""
-    write_bytes(uri, (json.dumps(dict(body), indent=2) + "\n").encode())
+    write_bytes(uri, (json.dumps(dict(body), indent=2) + "\n").encode(), patience=patience)
 
 
 def delete(uri: str) -> None:
@@ -228,14 +228,14 @@ def open_input(uri: str) -> IO[bytes]:
     return io.BufferedReader(RemoteFile(store, size), _BUFFER_BYTES)
 
 
-def write_bytes(uri: str, data: bytes) -> None:
+def write_bytes(uri: str, data: bytes, *, patience: Patience = ARTIFACT) -> None:
     """Write one file whole: readers see the old content or the new, never a part.
 
     Raises:
         StoreRefusedError: there is no space, or writing is refused.
         TransientStorageError: the store failed again and again.
     """
-    store = Store(uri)
+    store = Store(uri, patience)
     with _refused_writes(uri):
         if is_local(uri):
             with _temporary(store, data) as temporary:

@@ -133,7 +133,7 @@ class Patience:
 
 # An image can wait for a later pass; an artifact of the run cannot.
 IMAGE = Patience(attempts=5, seconds=60, name_seconds=5)
-ARTIFACT = Patience(attempts=40, seconds=120, name_seconds=30)
+ARTIFACT = Patience(attempts=40, seconds=120, name_seconds=20)
 
 
 class RetryBudget:

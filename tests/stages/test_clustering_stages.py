@@ -29,16 +29,22 @@ def vectors() -> np.ndarray:
     rng = np.random.default_rng(7)
     centers = 2 * rng.normal(size=(6, DIM))
     x = centers[rng.integers(0, 6, ROWS)] + rng.normal(size=(ROWS, DIM))
+    x[::12] = 3 * rng.normal(size=x[::12].shape)  # of no group
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
-def embedded_run(folder: Path, *, rows_per_file: int, order: str) -> Session:
+def embedded_run(
+    folder: Path, *, rows_per_file: int, order: str, method: str = "kmeans"
+) -> Session:
     """A run whose embeddings are there, in files of this size, written in this order."""
     names = [f"mem://{i}" for i in range(ROWS)]
     folder.mkdir()
     pq.write_table(pa.table({"uri": names}), folder / "images.parquet")
     tree = settings(
-        folder / "images.parquet", folder / "run", sample={"rows": 400}, clustering={"k": "auto"}
+        folder / "images.parquet",
+        folder / "run",
+        sample={"rows": 400},
+        clustering={"k": "auto", "method": method},
     )
     session = open_session(validate_config(tree))
     build_catalog(session)
@@ -104,3 +110,19 @@ def test_layout_and_order_change_nothing_and_silhouettes_are_exact(tmp_path: Pat
     )
     np.testing.assert_allclose(rows["silhouette"].to_numpy(), expected, atol=1e-5)
     assert model.sizes_K.sum() == ROWS
+
+
+def test_noise_is_in_no_cluster(tmp_path: Path) -> None:
+    session = embedded_run(tmp_path / "a", rows_per_file=300, order="forward", method="hdbscan")
+    _, rows = outcome(session)
+    _, run_id = session.embeddings()
+    clusters = pq.read_table(session.fit(run_id).clusters)
+    ids = rows["cluster_id"].to_numpy()
+    assert 0 < (ids == -1).sum() < ROWS
+    assert clusters["cluster_id"].to_pylist() == list(range(ids.max() + 1))
+    assert clusters["size"].to_pylist() == np.bincount(ids[ids >= 0]).tolist()
+    noise = set(rows["row_id"].to_numpy()[ids == -1].tolist())
+    for kind in ("nearest", "boundary", "random"):
+        for picks in clusters[kind].to_pylist():
+            assert picks
+            assert noise.isdisjoint(pick["row_id"] for pick in picks)

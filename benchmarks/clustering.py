@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +28,7 @@ from clusterlib.clustering.scores import internal_scores
 from clusterlib.clustering.space import Space
 from clusterlib.clustering.sweep import k_grid, over_cluster, sweep
 
-RUNS = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+RUNS = 5
 ROWS, DIM = 40_000, 768
 
 

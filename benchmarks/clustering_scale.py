@@ -87,9 +87,8 @@ def run_job(name: str, config: Path) -> dict:
 
 def main() -> None:
     """Print one row a size."""
-    print(
-        "| million rows | job | seconds | µs a row | driver peak RSS, MB |\n|---|---|---|---|---|"
-    )
+    print("| million rows | job | seconds | µs a row | driver peak RSS, MB |")
+    print("|---|---|---|---|---|")
     for text in sys.argv[1:]:
         rows = round(float(text) * 1e6)
         folder = Path(tempfile.mkdtemp(prefix="bench-scale-"))

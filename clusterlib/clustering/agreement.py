@@ -10,17 +10,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics.cluster import expected_mutual_information
+
+MAX_AMI_ROWS = 200_000
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """1 is perfect for each; ARI is 0 in expectation for random clusters."""
+    """1 is perfect for each; ARI and AMI are 0 in expectation for random clusters.
+
+    `ami` is None above MAX_AMI_ROWS rows, where its expectation takes too long. `fmi` is the
+    Fowlkes-Mallows index. `accuracy` and the macro means `precision`, `recall` and `f1` are those
+    of the one-to-one matching of clusters and labels that gets most rows right; a label without a
+    cluster counts as 0.
+    """
 
     nmi: float
     ari: float
     purity: float
     rows: int
+    ami: float | None = None
+    fmi: float = 0.0
+    homogeneity: float = 0.0
+    completeness: float = 0.0
+    accuracy: float = 0.0
+    precision: float = 0.0
+    recall: float = 0.0
+    f1: float = 0.0
 
 
 def agreement(counts_CL: NDArray[np.int64]) -> Agreement:
@@ -46,7 +65,43 @@ def agreement(counts_CL: NDArray[np.int64]) -> Agreement:
     ceiling = (pairs_c + pairs_l) / 2
     ari = (pairs - expected) / (ceiling - expected) if ceiling != expected else 1.0
     purity = float(counts_CL.max(axis=1).sum()) / rows
-    return Agreement(float(np.clip(nmi, 0, 1)), float(ari), purity, rows)
+    h_C, h_L = _entropy(p_C), _entropy(p_L)
+    return Agreement(
+        nmi=float(np.clip(nmi, 0, 1)),
+        ari=float(ari),
+        purity=purity,
+        rows=rows,
+        ami=_adjusted(counts_CL, mutual, mean_entropy) if rows <= MAX_AMI_ROWS else None,
+        fmi=float(pairs / np.sqrt(pairs_c * pairs_l)) if pairs > 0 else 0.0,
+        homogeneity=float(np.clip(mutual / h_L, 0, 1)) if h_L > 0 else 1.0,
+        completeness=float(np.clip(mutual / h_C, 0, 1)) if h_C > 0 else 1.0,
+        **_matched(counts_CL),
+    )
+
+
+def _adjusted(counts_CL: NDArray[np.int64], mutual: float, mean_entropy: float) -> float:
+    """AMI: mutual information beyond that of random clusters of the same sizes."""
+    used_CL = counts_CL[counts_CL.sum(axis=1) > 0]
+    used_CL = used_CL[:, used_CL.sum(axis=0) > 0]
+    if min(used_CL.shape) == 1:  # one cluster or one label
+        return 1.0 if max(used_CL.shape) == 1 else 0.0
+    expected = expected_mutual_information(sp.csr_matrix(used_CL), int(used_CL.sum()))
+    return float((mutual - expected) / max(mean_entropy - expected, np.finfo(float).eps))
+
+
+def _matched(counts_CL: NDArray[np.int64]) -> dict[str, float]:
+    clusters, labels = linear_sum_assignment(counts_CL, maximize=True)
+    hits = counts_CL[clusters, labels]
+    precision = hits / np.maximum(counts_CL.sum(axis=1)[clusters], 1)
+    recall = hits / np.maximum(counts_CL.sum(axis=0)[labels], 1)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    n_labels = int((counts_CL.sum(axis=0) > 0).sum())
+    return {
+        "accuracy": float(hits.sum() / counts_CL.sum()),
+        "precision": float(precision.sum() / n_labels),
+        "recall": float(recall.sum() / n_labels),
+        "f1": float(f1.sum() / n_labels),
+    }
 
 
 def _entropy(p: NDArray[np.float64]) -> float:

@@ -281,15 +281,17 @@ def _describe_file(
         np.bincount(ids[inside], w if w is None else w[inside], minlength=k).tolist()
         for w in weights
     ]
+    clustered = table.filter(pa.array(inside))
+    clustered_ids, clustered_rows = (clustered[n].to_numpy() for n in ("cluster_id", "row_id"))
     scores = {
-        "nearest": table["distance"].to_numpy().astype(np.float64),
-        "boundary": table["margin"].to_numpy().astype(np.float64),
-        "random": row_hash(row_ids, seed=seed + 1),
+        "nearest": clustered["distance"].to_numpy().astype(np.float64),
+        "boundary": clustered["margin"].to_numpy().astype(np.float64),
+        "random": row_hash(clustered_rows, seed=seed + 1),
     }
     parts = []
     for kind in KINDS:
-        chosen = pa.array(top_per_cluster(ids, scores[kind], row_ids))
-        part = table.select(["cluster_id", "row_id", "image_id", "uri"]).take(chosen)
+        chosen = pa.array(top_per_cluster(clustered_ids, scores[kind], clustered_rows))
+        part = clustered.select(["cluster_id", "row_id", "image_id", "uri"]).take(chosen)
         part = part.append_column("score", pa.array(scores[kind]).take(chosen))
         parts.append(part.append_column("kind", pa.array([kind] * len(chosen))))
     counts: Counter[tuple[int, str]] = Counter()
@@ -359,7 +361,7 @@ def _clusters_table(
 
 def _contingency(labels: Counter[tuple[int, str]], *, k: int) -> np.ndarray:
     names = {name: index for index, name in enumerate(sorted({label for _, label in labels}))}
-    counts = np.zeros((k, len(names)), dtype=np.int64)
+    counts = np.zeros((k + 1, len(names)), dtype=np.int64)  # noise, -1, is the last row
     for (cluster, label), count in labels.items():
         counts[cluster, names[label]] = count
     return counts

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics import (
+    adjusted_mutual_info_score,
+    adjusted_rand_score,
+    fowlkes_mallows_score,
+    homogeneity_completeness_v_measure,
+    normalized_mutual_info_score,
+)
 
 from clusterlib.clustering.agreement import agreement
 
@@ -24,6 +30,10 @@ def test_scores_equal_those_of_the_labels(counts: np.ndarray) -> None:
     result = agreement(counts)
     assert result.nmi == pytest.approx(normalized_mutual_info_score(labels, clusters), abs=1e-9)
     assert result.ari == pytest.approx(adjusted_rand_score(labels, clusters), abs=1e-9)
+    assert result.ami == pytest.approx(adjusted_mutual_info_score(labels, clusters), abs=1e-6)
+    assert result.fmi == pytest.approx(fowlkes_mallows_score(labels, clusters), abs=1e-9)
+    expected = homogeneity_completeness_v_measure(labels, clusters)
+    assert (result.homogeneity, result.completeness) == pytest.approx(expected[:2], abs=1e-9)
     most = sum(np.bincount(labels[clusters == c]).max() for c in set(clusters))
     assert result.purity == pytest.approx(most / len(labels))
     assert result.rows == len(labels)
@@ -36,6 +46,16 @@ def test_perfect_and_absent_agreement() -> None:
     assert absent.nmi == pytest.approx(0, abs=1e-12)
     assert absent.ari < 0
     assert absent.purity == pytest.approx(1 / 3)
+
+
+def test_matching_is_one_to_one() -> None:
+    # Labels 0 and 1 have a cluster each, label 2 has none that is not better used.
+    result = agreement(np.array([[8, 2, 0], [0, 6, 4]]))
+    assert result.accuracy == pytest.approx(14 / 20)
+    assert result.precision == pytest.approx((0.8 + 0.6) / 3)
+    assert result.recall == pytest.approx((1 + 0.75) / 3)
+    f1 = (2 * 0.8 / 1.8 + 2 * 0.6 * 0.75 / 1.35) / 3
+    assert result.f1 == pytest.approx(f1)
 
 
 def test_large_tables_do_not_overflow() -> None:

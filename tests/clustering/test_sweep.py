@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -49,6 +51,27 @@ def test_the_smallest_k_on_the_plateau_is_chosen() -> None:
     assert "0.460" in choice.reason
     assert "0.500 at k=32" in choice.reason
     assert choose_k(scores(k4=0.1, k8=0.45, k32=0.5)).k == 8
+
+
+def test_of_the_good_enough_the_most_stable_is_chosen() -> None:
+    stability = {4: 0.99, 8: 0.5, 16: 0.9, 32: 0.6, 64: 0.95}
+    rows = [
+        replace(score, stability=stability[score.k], gap=0.5, gap_se=0.01)
+        for score in scores(k4=0.1, k8=0.46, k16=0.47, k32=0.5, k64=0.42)
+    ]
+    choice = choose_k(rows)
+    assert (choice.k, choice.coarse, choice.fine) == (16, 4, 64)
+    assert choice.is_clear
+    assert "adjusted Rand index of 0.90" in choice.reason
+    assert "0.470" in choice.reason
+
+
+def test_groups_that_noise_has_too_are_no_clear_k() -> None:
+    rows = [replace(s, stability=0.3, gap=0.01, gap_se=0.01) for s in scores(k4=0.2, k8=0.1)]
+    choice = choose_k(rows)
+    assert choice.k == 4
+    assert not choice.is_clear
+    assert "gap 0.010" in choice.reason
 
 
 def test_the_order_of_scores_does_not_matter() -> None:

@@ -1,0 +1,128 @@
+"""Clusters do not depend on how the embeddings lie in files, and their statistics are exact."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import silhouette_samples
+
+from clusterlib.config import validate_config
+from clusterlib.stages.assign_clusters import assign_clusters
+from clusterlib.stages.build_catalog import build_catalog
+from clusterlib.stages.fit_clusters import fit_clusters
+from clusterlib.stages.model_files import read_model
+from clusterlib.stages.session import Session, open_session
+from clusterlib.tables.committed import write_proposal
+from clusterlib.tables.schemas import embeddings_schema, sample_schema
+from tests.conftest import settings
+
+ROWS, DIM = 900, 24
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+
+
+def vectors() -> np.ndarray:
+    rng = np.random.default_rng(7)
+    centers = 2 * rng.normal(size=(6, DIM))
+    x = centers[rng.integers(0, 6, ROWS)] + rng.normal(size=(ROWS, DIM))
+    x[::12] = 3 * rng.normal(size=x[::12].shape)  # of no group
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def embedded_run(
+    folder: Path, *, rows_per_file: int, order: str, method: str = "kmeans"
+) -> Session:
+    """A run whose embeddings are there, in files of this size, written in this order."""
+    names = [f"mem://{i}" for i in range(ROWS)]
+    folder.mkdir()
+    pq.write_table(pa.table({"uri": names}), folder / "images.parquet")
+    tree = settings(
+        folder / "images.parquet",
+        folder / "run",
+        sample={"rows": 400},
+        clustering={"k": "auto", "method": method},
+    )
+    session = open_session(validate_config(tree))
+    build_catalog(session)
+    table = session.table(session.run.uri, log=session.run.embed_log, rows=ROWS)
+    table.open(session.embed_settings(session.catalog()))
+    starts = list(range(0, ROWS, rows_per_file))
+    if order == "backward":
+        starts.reverse()
+    elif order == "mixed":
+        np.random.default_rng(0).shuffle(starts)
+    for start in starts:
+        ids = np.arange(start, min(start + rows_per_file, ROWS))
+        flat = pa.array(vectors()[ids].ravel())
+        schema = embeddings_schema(DIM, "float32")
+        rows = pa.Table.from_arrays(
+            [
+                pa.array(ids),
+                *[pa.array([names[i] for i in ids])] * 2,
+                pa.FixedSizeListArray.from_arrays(flat, DIM).cast(schema.field("embedding").type),
+                *[pa.array(np.ones(len(ids), dtype=np.int32))] * 3,
+                pa.array([""] * len(ids)),
+            ],
+            schema=schema,
+        )
+        chosen = pa.array(np.flatnonzero(ids % 2 == 0))  # half of the rows are the sample
+        sample = rows.select(["row_id", "embedding"]).take(chosen)
+        sample = sample.append_column("thumbnail", pa.array([b""] * len(chosen), pa.binary()))
+        proposal = write_proposal(
+            session.run.uri,
+            {"embeddings": rows, "sample": sample.cast(sample_schema(DIM, "float32"))},
+            ranges=((int(ids[0]), int(ids[-1]) + 1),),
+            started_at=time.time(),
+        )
+        assert table.commit([proposal])
+    fit_clusters(session)
+    assign_clusters(session)
+    return session
+
+
+def outcome(session: Session) -> tuple[bytes, pa.Table]:
+    _, run_id = session.embeddings()
+    fit = session.fit(run_id)
+    table = session.assignments(fit, ROWS)
+    rows = pa.concat_tables(list(table.read("assignments"))).sort_by("row_id")
+    return read_model(fit.model).centroids_KP.tobytes(), rows
+
+
+def test_layout_and_order_change_nothing_and_silhouettes_are_exact(tmp_path: Path) -> None:
+    first = embedded_run(tmp_path / "a", rows_per_file=900, order="forward")
+    centroids, rows = outcome(first)
+    for name, size, order in (("b", 130, "backward"), ("c", 64, "mixed")):
+        other, other_rows = outcome(embedded_run(tmp_path / name, rows_per_file=size, order=order))
+        assert other == centroids
+        for column in ("row_id", "cluster_id", "second_cluster_id", "micro_id", "is_outlier"):
+            assert other_rows[column].equals(rows[column]), column
+        for column in ("distance", "margin", "silhouette"):
+            np.testing.assert_allclose(other_rows[column], rows[column], atol=1e-5)
+    _, run_id = first.embeddings()
+    model = read_model(first.fit(run_id).model)
+    ids = rows["cluster_id"].to_numpy()
+    expected = silhouette_samples(
+        model.space.transform(vectors()).astype(np.float64), ids, metric="cosine"
+    )
+    np.testing.assert_allclose(rows["silhouette"].to_numpy(), expected, atol=1e-5)
+    assert model.sizes_K.sum() == ROWS
+
+
+def test_noise_is_in_no_cluster(tmp_path: Path) -> None:
+    session = embedded_run(tmp_path / "a", rows_per_file=300, order="forward", method="hdbscan")
+    _, rows = outcome(session)
+    _, run_id = session.embeddings()
+    clusters = pq.read_table(session.fit(run_id).clusters)
+    ids = rows["cluster_id"].to_numpy()
+    assert 0 < (ids == -1).sum() < ROWS
+    assert clusters["cluster_id"].to_pylist() == list(range(ids.max() + 1))
+    assert clusters["size"].to_pylist() == np.bincount(ids[ids >= 0]).tolist()
+    noise = set(rows["row_id"].to_numpy()[ids == -1].tolist())
+    for kind in ("nearest", "boundary", "random"):
+        for picks in clusters[kind].to_pylist():
+            assert picks
+            assert noise.isdisjoint(pick["row_id"] for pick in picks)

@@ -4,7 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 FAISS  ?= cpu
 
-.PHONY: demo test test-label-studio test-datumaro check bench bench-labels bench-manifests schema clean
+.PHONY: demo test test-chaos test-label-studio test-datumaro check bench bench-overhead \
+	bench-labels bench-manifests schema clean
 .DELETE_ON_ERROR:
 
 # Installed again only when pyproject.toml or constraints.txt change.
@@ -26,6 +27,10 @@ demo: $(INSTALLED)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+# The whole fault harness, about half an hour; writes what it has measured.
+test-chaos: $(VENV)/.installed-dev
+	CHAOS_RESULTS=tests/chaos/RESULTS.md $(BIN)/python -m pytest tests/chaos -m "chaos or not chaos"
 
 # Real tools: each in an environment of its own, since they pin what others need newer.
 LABEL_STUDIO ?= .venv-label-studio
@@ -53,6 +58,9 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.pipeline
+
+bench-overhead: $(VENV)/.installed-dev
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.overhead
 
 STAMPS ?= /usr/share/tuxpaint/stamps
 

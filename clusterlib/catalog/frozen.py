@@ -93,6 +93,17 @@ def freeze(
     return info
 
 
+def is_intact(folder: str, info: CatalogInfo) -> bool:
+    """Whether the parts are still the bytes that were frozen."""
+    digest = hashlib.sha256()
+    for part in range(-(-info.rows // ROWS_PER_PART)):
+        try:
+            digest.update(storage.read_bytes(_part_uri(folder, part)))
+        except FileNotFoundError:
+            return False
+    return digest.hexdigest() == info.digest
+
+
 def read_rows(folder: str, start: int, stop: int, columns: Sequence[str] | None = None) -> pa.Table:
     """Catalogue rows start...stop-1, in order."""
     tables = []

@@ -42,11 +42,22 @@ class CatalogConfig(_Section):
     )
 
 
+ImageFormat = Literal["JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000", "HEIF"]
+
+
 class ImagesConfig(_Section):
     """What a usable image is."""
 
     max_bytes: Positive = Field(64 * 2**20, description="Larger files are quarantined unread.")
     max_pixels: Positive = Field(64_000_000, description="Larger images are never decoded.")
+    formats: tuple[ImageFormat, ...] = Field(
+        ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000"),
+        description="Formats that are decoded, whatever a file's name says; HEIF needs the extra "
+        "heic, and .heic among catalog.suffixes.",
+    )
+    background: Annotated[str, Field(pattern="^#[0-9a-f]{6}$")] = Field(
+        "#ffffff", description="Colour behind transparent and around small pictures, #rrggbb."
+    )
     # The next two decide no result of a sound image, so they may change between attempts.
     max_decode_seconds: Annotated[float, Field(gt=0)] = Field(
         20.0, description="An image that takes longer is tried once more, then quarantined."

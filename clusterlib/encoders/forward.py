@@ -13,7 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from clusterlib.encoders.spec import EncoderSpec
-from clusterlib.errors import ConfigError
+from clusterlib.errors import ConfigError, InputError
+
+# A batch that was halved, for want of memory, is doubled again after so many that fitted.
+_REGROW_BATCHES = 32
 
 
 class TorchEncoder:
@@ -24,7 +27,7 @@ class TorchEncoder:
         forward: Takes the network and a normalised NCHW batch, returns ND embeddings.
         spec: Normalisation and precision.
         device: `cpu` or `cuda`.
-        batch_size: Images in one forward pass.
+        batch_size: Images in one forward pass; fewer while the device's memory is short.
         memory_format: What the network runs best in; channels last for convolutions.
 
     Raises:
@@ -50,7 +53,8 @@ class TorchEncoder:
         self._dtype = getattr(torch, spec.precision)
         self._network = network.eval().to(self._device, self._dtype, memory_format=memory_format)
         self._forward = forward
-        self._batch_size = batch_size
+        self._batch_size = self._fitting = batch_size
+        self._fitted = 0  # batches since the size has changed
         self._memory_format = memory_format
         scale = torch.tensor(spec.std, device=self._device).mul(255).view(1, 3, 1, 1)
         self._scale = 1 / scale
@@ -61,12 +65,37 @@ class TorchEncoder:
 
         Args:
             pixels_NHWC: uint8 RGB at the spec's input size.
+
+        Raises:
+            InputError: the device's memory does not hold a single image.
         """
-        parts = [
-            self._encode_batch(pixels_NHWC[start : start + self._batch_size])
-            for start in range(0, len(pixels_NHWC), self._batch_size)
-        ]
+        parts: list[NDArray[np.float32]] = []
+        start = 0
+        while start < len(pixels_NHWC):
+            batch = pixels_NHWC[start : start + self._fitting]
+            try:
+                parts.append(self._encode_batch(batch))
+            except torch.cuda.OutOfMemoryError as error:
+                self._shrink(len(batch), error)
+                continue
+            start += len(batch)
+            self._regrow()
         return np.concatenate(parts)
+
+    def _shrink(self, size: int, error: Exception) -> None:
+        if size == 1:
+            raise InputError(
+                f"compute.embed: the memory of {self._device} does not hold one image ({error}); "
+                "free it, or let fewer actors share the device (gpus_per_actor)"
+            ) from error
+        self._fitting, self._fitted = size // 2, 0
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _regrow(self) -> None:
+        self._fitted += 1
+        if self._fitting < self._batch_size and self._fitted >= _REGROW_BATCHES:
+            self._fitting, self._fitted = min(2 * self._fitting, self._batch_size), 0
 
     def _encode_batch(self, pixels_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():

@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
+from clusterlib.errors import ConfigError
 from clusterlib.images.codes import Rejection
 
 # Pillow opens MPO through its JPEG entry and knows no format of that name.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000")
+HEIF = "HEIF"  # by the extra `heic`
 MAX_ASPECT = 1000
+WHITE = "#ffffff"
 THUMBNAIL_SIZE = 64
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
@@ -61,11 +64,13 @@ class Geometry:
 
     `resize` is the length of the shorter side after resizing (aspect kept), or the exact
     (height, width). `crop` is the (height, width) cut from the centre afterwards, if any.
+    `background` shows where a picture is transparent or too small for the crop.
     """
 
     resize: int | tuple[int, int]
     crop: tuple[int, int] | None
     interpolation: Interpolation
+    background: str = WHITE
 
     @property
     def output(self) -> tuple[int, int]:
@@ -79,9 +84,10 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before decoding."""
+    """What is refused before decoding: large pictures, and formats not named here."""
 
     max_pixels: int
+    formats: tuple[str, ...] = FORMATS
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ class DecodedImage:
 
 
 def decode(data: bytes, *, geometry: Geometry, limits: Limits) -> DecodedImage | Rejection:
-    """Decode the first frame of `data`, upright, on white, at the size of `geometry`.
+    """Decode the first frame of `data`, upright, as `geometry` says.
 
     Returns a Rejection for whatever cannot be a picture; raises nothing for any content.
     """
@@ -105,7 +111,7 @@ def decode(data: bytes, *, geometry: Geometry, limits: Limits) -> DecodedImage |
     image, n_frames = opened
     try:
         size = image.size  # a JPEG's changes when it is decoded smaller
-        upright = _to_rgb(image, target=geometry.output)
+        upright = _to_rgb(image, target=geometry.output, background=geometry.background)
         if isinstance(upright, Rejection):
             return upright
         fitted = _in_srgb(fit(upright, geometry), profile=image.info.get("icc_profile"))
@@ -121,7 +127,7 @@ def thumbnail_webp(data: bytes, *, size: int, limits: Limits, quality: int = 80)
     if isinstance(opened, Rejection):
         return None
     try:
-        image = _to_rgb(opened[0], target=(size, size))
+        image = _to_rgb(opened[0], target=(size, size), background=WHITE)
         if isinstance(image, Rejection):
             return None
         image.thumbnail((size, size), Image.Resampling.LANCZOS)
@@ -143,7 +149,7 @@ def array_thumbnail_webp(pixels_HWC: NDArray[np.uint8], *, size: int) -> bytes:
 
 
 def fit(image: Image.Image, geometry: Geometry) -> Image.Image:
-    """Resize and crop an RGB image as `geometry` says; short sides are padded with white."""
+    """Resize and crop an RGB image as `geometry` says; short sides are padded."""
     resample = _FILTERS[geometry.interpolation]
     if isinstance(geometry.resize, int):
         scale = geometry.resize / min(image.size)
@@ -158,7 +164,7 @@ def fit(image: Image.Image, geometry: Geometry) -> Image.Image:
         box = (left * x_scale, top * y_scale, (left + width) * x_scale, (top + height) * y_scale)
         return image.resize((width, height), resample, box=box, reducing_gap=2.0)
     resized = image.resize(size, resample, reducing_gap=2.0)
-    canvas = Image.new("RGB", (width, height), "white")
+    canvas = Image.new("RGB", (width, height), geometry.background)
     canvas.paste(resized, ((width - size[0]) // 2, (height - size[1]) // 2))
     return canvas
 
@@ -169,9 +175,11 @@ def _open(data: bytes, limits: Limits) -> tuple[Image.Image, int] | Rejection:
     if _looks_like_text(data):
         return Rejection("not_image", "text, not pixels")
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if HEIF in limits.formats:
+            register_heif()
+        image = Image.open(io.BytesIO(data), formats=limits.formats)
     except UnidentifiedImageError:
-        return _unidentified(data)
+        return _unidentified(data, limits.formats)
     except Exception as error:  # noqa: BLE001 - see decode
         return _rejection_of(error)
     width, height = image.size
@@ -190,8 +198,10 @@ def _open(data: bytes, limits: Limits) -> tuple[Image.Image, int] | Rejection:
         return _rejection_of(error)
 
 
-def _to_rgb(image: Image.Image, *, target: tuple[int, int]) -> Image.Image | Rejection:
-    """Upright RGB on white, decoded no larger than about twice `target` where the format allows."""
+def _to_rgb(
+    image: Image.Image, *, target: tuple[int, int], background: str
+) -> Image.Image | Rejection:
+    """Upright RGB, decoded no larger than about twice `target` where the format allows."""
     if image.format == "JPEG":
         image.draft("RGB", (2 * target[1], 2 * target[0]))
     if image.mode not in _MODES:
@@ -202,8 +212,8 @@ def _to_rgb(image: Image.Image, *, target: tuple[int, int]) -> Image.Image | Rej
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.mode in _ALPHA or "transparency" in image.info:
         layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
+        ground = Image.new("RGBA", layer.size, background)
+        return Image.alpha_composite(ground, layer).convert("RGB")
     return image.convert("RGB")
 
 
@@ -240,6 +250,8 @@ def _is_turned(image: Image.Image) -> bool:
 def _rejection_of(error: Exception) -> Rejection:
     text = str(error).lower()
     name = type(error).__name__
+    if isinstance(error, MemoryError):
+        return Rejection("decoder_oom")
     if isinstance(error, Image.DecompressionBombError):
         return Rejection("too_large", name)
     if "decompressed data too large" in text or "too large chunk" in text:
@@ -258,8 +270,31 @@ def _looks_like_text(data: bytes) -> bool:
     return head.startswith(_TEXT_STARTS)
 
 
-def _unidentified(data: bytes) -> Rejection:
+@lru_cache(maxsize=1)
+def register_heif() -> None:
+    """Let Pillow open HEIF files. Raises ConfigError without the extra `heic`."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ConfigError(
+            "images.formats: HEIF needs the package pillow-heif; install the extra 'heic'"
+        ) from None
+    pillow_heif.register_heif_opener()
+
+
+def _is_of(data: bytes, formats: tuple[str, ...]) -> bool:
+    try:
+        Image.open(io.BytesIO(data), formats=formats)
+    except Exception:  # noqa: BLE001 - see decode
+        return False
+    return True
+
+
+def _unidentified(data: bytes, formats: tuple[str, ...]) -> Rejection:
     """Why Pillow finds no format that it may open."""
+    others = tuple(name for name in FORMATS if name not in formats)
+    if others and _is_of(data, others):
+        return Rejection("unsupported_format")
     head = data[:256]
     if (
         head.startswith(_OTHER_IMAGE_STARTS)

@@ -10,7 +10,7 @@ import sys
 from typing import IO, Any
 
 from clusterlib.images.codes import Rejection
-from clusterlib.images.decode import Geometry, Limits, decode
+from clusterlib.images.decode import HEIF, Geometry, Limits, decode, register_heif
 from clusterlib.images.guard import LENGTH, read_message, write_message
 
 _PAGE = resource.getpagesize()
@@ -27,7 +27,7 @@ def main() -> None:
     if first is None:
         return
     setup: dict[str, Any] = json.loads(first)
-    geometry, limits = _geometry(setup["geometry"]), Limits(**setup["limits"])
+    geometry, limits = _geometry(setup["geometry"]), _limits(setup["limits"])
     _limit_memory(setup["max_mb"])
     write_message(target)
     while (data := read_message(source)) is not None:
@@ -39,10 +39,7 @@ def main() -> None:
 
 
 def _answer(target: IO[bytes], data: bytes, geometry: Geometry, limits: Limits) -> None:
-    try:
-        result = decode(data, geometry=geometry, limits=limits)
-    except MemoryError:
-        result = Rejection("decoder_oom")
+    result = decode(data, geometry=geometry, limits=limits)
     head: dict[str, Any]
     pixels = memoryview(b"")
     if isinstance(result, Rejection):
@@ -60,7 +57,15 @@ def _geometry(found: dict[str, Any]) -> Geometry:
         resize=tuple(resize) if isinstance(resize, list) else resize,
         crop=tuple(crop) if crop else None,
         interpolation=found["interpolation"],
+        background=found["background"],
     )
+
+
+def _limits(found: dict[str, Any]) -> Limits:
+    limits = Limits(max_pixels=found["max_pixels"], formats=tuple(found["formats"]))
+    if HEIF in limits.formats:
+        register_heif()  # before the memory is limited, and so that its absence is seen at once
+    return limits
 
 
 def _limit_memory(max_mb: int) -> None:

@@ -17,8 +17,7 @@ def compact_table(session: Session, table: CommittedTable, datasets: Sequence[st
     """Compact a complete table and delete what no commit names any more.
 
     Every file that is rewritten is compared with its checksum, counts and row ids first. A kill
-    leaves some groups compacted and others not, all of them visible once. While another driver is
-    about, deletion is left to `collect_garbage`.
+    leaves some groups compacted and others not, all of them visible once.
 
     Raises:
         DamagedArtifactError: a file is not what was committed.
@@ -28,7 +27,7 @@ def compact_table(session: Session, table: CommittedTable, datasets: Sequence[st
         session.start_ray()
         changes = run_tasks(_compact_group, len(groups), root=table.root, groups=groups)
         commit_stream(table, changes, every_seconds=0, on_commit=lambda _: None)
-    if not table.has_company and table.has_written:
+    if table.has_written:
         table.delete_orphans(datasets)
 
 

@@ -8,12 +8,12 @@ driver.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 
-from clusterlib.config import EmbedComputeConfig
+from clusterlib.config import Config, EmbedComputeConfig
 from clusterlib.encoders.select import describe_encoder
 from clusterlib.encoders.spec import EncoderSpec
 from clusterlib.errors import (
@@ -22,7 +22,7 @@ from clusterlib.errors import (
     TooManyRejectsError,
     WorkersLostError,
 )
-from clusterlib.images.decode import Limits
+from clusterlib.images.decode import HEIF, Limits, register_heif
 from clusterlib.images.guard import GuardLimits
 from clusterlib.run import fingerprint
 from clusterlib.stages.build_catalog import folder_root
@@ -30,7 +30,7 @@ from clusterlib.stages.compact_table import compact_table
 from clusterlib.stages.embed_workers import EmbedPlan, EncoderActor, fetch_and_decode
 from clusterlib.stages.fetching import ReadPlan
 from clusterlib.stages.progress import StageProgress
-from clusterlib.stages.session import Session
+from clusterlib.stages.session import Session, run_id
 from clusterlib.stages.streaming import (
     MAX_RETRIES,
     commit_stream,
@@ -73,7 +73,7 @@ def embed_images(session: Session) -> None:
     """
     with session.stage("embed_images") as (progress, facts):
         catalog = session.catalog()
-        spec = describe_encoder(session.config.encoder)
+        spec = _described(session.config)
         settings = session.embed_settings(catalog) | {
             "encoder.revision": spec.revision,
             "encoder.used_pooling": spec.pooling,
@@ -87,9 +87,17 @@ def embed_images(session: Session) -> None:
             _embed_missing(session, table, spec, progress, facts, run_id=fingerprint(settings))
         compact_table(session, table, DATASETS)
         _report_counts(session, table, progress, facts, done_before)
-        facts["run_id"] = fingerprint(settings)
+        facts["run_id"] = run_id(settings, table)
     if table.count("embeddings") == 0:
         check_rejects(session)
+
+
+def _described(config: Config) -> EncoderSpec:
+    """The encoder, its pictures on the configured background; whether HEIF can be read is tried."""
+    if HEIF in config.images.formats:
+        register_heif()
+    spec = describe_encoder(config.encoder)
+    return replace(spec, geometry=replace(spec.geometry, background=config.images.background))
 
 
 def _embed_missing(
@@ -208,7 +216,7 @@ def _plan(session: Session, spec: EncoderSpec, table: CommittedTable, *, run_id:
         run_id=run_id,
         spec=spec,
         storage=config.encoder.storage,
-        limits=Limits(max_pixels=config.images.max_pixels),
+        limits=Limits(max_pixels=config.images.max_pixels, formats=config.images.formats),
         guard=GuardLimits(config.images.max_decode_seconds, config.images.max_decode_mb),
         read=ReadPlan(
             threads=config.compute.embed.fetch_threads,

@@ -6,11 +6,11 @@ readable before still is; when nothing at all can be read, the reader waits, and
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,16 +92,18 @@ class Reader:
     def _stream(
         self, rows: Sequence[dict[str, Any]], indices: Sequence[int]
     ) -> Iterator[tuple[int, Outcome]]:
-        """Outcomes in order; a few files are read ahead, so that memory stays small."""
+        """Outcomes as they come; a few files are read ahead, so that memory stays small."""
+        waiting = iter(indices)
         with ThreadPoolExecutor(self._plan.threads) as pool:
-            ahead: deque[tuple[int, Future[Outcome]]] = deque()
-            for index in indices:
-                ahead.append((index, pool.submit(self._read_one, rows[index])))
-                if len(ahead) >= 2 * self._plan.threads:
-                    first, future = ahead.popleft()
-                    yield first, future.result()
-            for first, future in ahead:
-                yield first, future.result()
+            reading: dict[Future[Outcome], int] = {}
+            while True:
+                for index in itertools.islice(waiting, 2 * self._plan.threads - len(reading)):
+                    reading[pool.submit(self._read_one, rows[index])] = index
+                if not reading:
+                    return
+                # One that stalls holds up no other.
+                for future in wait(reading, return_when=FIRST_COMPLETED).done:
+                    yield reading.pop(future), future.result()
 
     def _read_one(self, row: dict[str, Any]) -> Outcome:
         outcome = read_image(

@@ -123,6 +123,8 @@ class Session:
             "sample.rows": self.config.sample.rows,
             "images.max_bytes": self.config.images.max_bytes,
             "images.max_pixels": self.config.images.max_pixels,
+            "images.formats": tree["images"]["formats"],
+            "images.background": tree["images"]["background"],
             **{f"encoder.{key}": value for key, value in tree["encoder"].items()},
         }
 
@@ -133,21 +135,29 @@ class Session:
             InputError: embedding has not finished.
             StaleArtifactError: it was done with other settings.
         """
+        table, settings = self.committed_embeddings()
+        if not table.is_complete:
+            left = table.state.rows - len(table.state.committed)
+            raise InputError(
+                f"{self.run.uri}: {left:,} of {table.state.rows:,} images are not embedded yet; "
+                "run jobs.embed_images again"
+            )
+        return table, run_id(settings, table)
+
+    def committed_embeddings(self) -> tuple[CommittedTable, dict[str, Any]]:
+        """What is embedded so far, and the settings that it was embedded with.
+
+        Raises:
+            InputError: embedding has not begun.
+            StaleArtifactError: it was done with other settings.
+        """
         catalog = self.catalog()
         header = self._embed_header(catalog)
         if header is None:
             raise InputError(f"{self.run.uri}: no embeddings yet; run jobs.embed_images first")
         table = self.table(self.run.uri, log=self.run.embed_log, rows=catalog.rows)
         table.refresh()
-        if not table.is_complete:
-            left = catalog.rows - len(table.state.committed)
-            raise InputError(
-                f"{self.run.uri}: {left:,} of {catalog.rows:,} images are not embedded yet; run "
-                "jobs.embed_images again"
-            )
-        # What was embedded at a second attempt is another input of everything that follows.
-        again = {"releases": table.state.releases} if table.state.releases else {}
-        return table, fingerprint(header | again)
+        return table, header
 
     def table(self, root: str, *, log: str, rows: int) -> CommittedTable:
         """A committed table as this configuration opens it."""
@@ -193,6 +203,15 @@ class Session:
         table = self.table(fit.uri, log=fit.assign_log, rows=rows)
         table.refresh()
         return table
+
+
+def run_id(settings: dict[str, Any], table: CommittedTable) -> str:
+    """The run id of embeddings made with `settings`.
+
+    What was embedded at a second attempt is another input of everything that follows.
+    """
+    again = {"releases": table.state.releases} if table.state.releases else {}
+    return fingerprint(settings | again)
 
 
 def open_session(config: Config) -> Session:

@@ -78,7 +78,7 @@ def _write_contact_sheets(session: Session, fit: Fit, clusters: list[dict[str, A
         folder=storage.join(fit.report, "sheets"),
         size=config.report.thumbnail_size,
         max_bytes=config.images.max_bytes,
-        limits=Limits(max_pixels=config.images.max_pixels),
+        limits=Limits(max_pixels=config.images.max_pixels, formats=config.images.formats),
     )
     for _ in batches(done):
         pass

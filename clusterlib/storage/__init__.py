@@ -45,6 +45,7 @@ __all__ = [
     "can_create",
     "create_bytes",
     "delete",
+    "delete_leftovers",
     "exists",
     "is_local",
     "is_unknown_host",
@@ -60,6 +61,7 @@ __all__ = [
 ]
 
 _BUFFER_BYTES = 2**16
+_TEMPORARY = (".writing-", ".probe-", ".clock-")
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,24 @@ def delete(uri: str) -> None:
     """Delete a file or a folder with all that is in it; nothing happens when there is none."""
     with contextlib.suppress(FileNotFoundError):
         Store(uri).call(lambda fs, path: fs.rm(path, recursive=True))
+
+
+def delete_leftovers(uri: str, *, older_than_s: float) -> list[str]:
+    """Delete what killed processes left of this module's own temporary files; returns their URIs.
+
+    Args:
+        uri: A folder; those in it are searched too.
+        older_than_s: Least age by the store's clock.
+    """
+    limit = now(uri) - older_than_s
+    found = [
+        info.uri
+        for info in list_files(uri, hidden=True)
+        if info.modified < limit and info.uri.rsplit("/", 1)[-1].startswith(_TEMPORARY)
+    ]
+    for one in found:
+        delete(one)
+    return found
 
 
 def read_bytes(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,13 +22,21 @@ from clusterlib.storage.retries import (
 )
 
 # A try is given up when it takes longer than this, three times as long for each further one, and a
-# second more for each megabyte: a connection that stalls is common, a store that slow is not.
-_FIRST_DEADLINE_S = 8.0
+# second more for each megabyte: a connection that stalls is common, a store that slow is not. Once
+# it is known how long files usually take, so many times that is enough.
+_FIRST_DEADLINES_S = (1.0, 8.0)
+_USUAL_TIMES = 20.0
 _LONGEST_DEADLINE_S = 120.0
 _BYTES_PER_S = 2**20
 _CHUNK_BYTES = 2**16
 # aiobotocore's; the tries are counted in `retries`.
-_S3_OPTIONS = {"config_kwargs": {"retries": {"total_max_attempts": 1}, "connect_timeout": 5}}
+_S3_OPTIONS = {
+    "config_kwargs": {
+        "retries": {"total_max_attempts": 1},
+        "connect_timeout": 5,
+        "max_pool_connections": 64,
+    }
+}
 
 
 class TooManyBytesError(AnswerError):
@@ -57,6 +67,26 @@ def absolute(uri: str) -> str:
 def is_local(uri: str) -> bool:
     """Whether `uri` is a path on this machine's file system."""
     return "://" not in uri or uri.startswith("file://")
+
+
+class _Usual:
+    """How long reading one file usually takes in this process: a decaying mean."""
+
+    def __init__(self) -> None:
+        self._mean: float | None = None
+
+    def note(self, seconds: float) -> None:
+        # Not locked: a lost update of a mean is no harm.
+        self._mean = seconds if self._mean is None else 0.95 * self._mean + 0.05 * seconds
+
+    def first_deadline(self) -> float:
+        shortest, longest = _FIRST_DEADLINES_S
+        if self._mean is None:
+            return longest
+        return min(max(_USUAL_TIMES * self._mean, shortest), longest)
+
+
+_usual = _Usual()
 
 
 class Store:
@@ -107,22 +137,26 @@ class Store:
             if not isinstance(self._fs, AsyncFileSystem):
                 return operation(self._fs, self.path)
             size = written + ((read[0] or read[1] or 0) if read else 0)
-            longest = min(_FIRST_DEADLINE_S * 3 ** (number - 1), _LONGEST_DEADLINE_S)
-            timeout = longest + size / _BYTES_PER_S
+            first = _FIRST_DEADLINES_S[1] if read is None else _usual.first_deadline()
+            timeout = min(first * 3 ** (number - 1), _LONGEST_DEADLINE_S) + size / _BYTES_PER_S
             if read is None:
                 return operation(_WithDeadline(self._fs, timeout), self.path)
-            if self.is_http:
-                return sync(
-                    self._fs.loop, _http_body, self._fs, self.path, read[1], timeout=timeout
-                )
-            options = {"max_concurrency": 1} if hasattr(self._fs, "max_concurrency") else {}
-            return sync(self._fs.loop, self._fs._cat_file, self.path, timeout=timeout, **options)
+            started = time.monotonic()
+            content = self._content(read[1], timeout)
+            _usual.note(time.monotonic() - started)
+            return content
 
         # A signed URL's query is a secret.
         place = self.uri.partition("?")[0]
         return call_with_retries(
             attempt, place=place, patience=self._patience, on_refusal=self._reconnect
         )
+
+    def _content(self, max_bytes: int | None, timeout: float) -> Any:
+        if self.is_http:
+            return _within(timeout, self._fs, _http_body, self._fs, self.path, max_bytes)
+        options = {"max_concurrency": 1} if hasattr(self._fs, "max_concurrency") else {}
+        return _within(timeout, self._fs, self._fs._cat_file, self.path, **options)
 
 
 class _WithDeadline:
@@ -136,9 +170,21 @@ class _WithDeadline:
         if coroutine is None:
             plain: Callable[..., Any] = getattr(self._fs, name)
             return plain
-        return lambda *args, **kwargs: sync(
-            self._fs.loop, coroutine, *args, timeout=self._timeout, **kwargs
-        )
+        return lambda *args, **kwargs: _within(self._timeout, self._fs, coroutine, *args, **kwargs)
+
+
+def _within(
+    timeout: float, fs: AsyncFileSystem, coroutine: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    """Run `coroutine` on the file system's event loop; what is late is cancelled.
+
+    `sync` itself would let it run on, and hold one of the few connections until the end.
+    """
+
+    async def bounded() -> Any:
+        return await asyncio.wait_for(coroutine(*args, **kwargs), timeout)
+
+    return sync(fs.loop, bounded)
 
 
 async def _http_body(fs: Any, url: str, max_bytes: int | None) -> bytes:

@@ -127,7 +127,7 @@ class Patience:
     attempts: int
     seconds: float
     name_seconds: float
-    first_pause: float = 0.2
+    first_pause: float = 0.1
     longest_pause: float = 10.0
 
 

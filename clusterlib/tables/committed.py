@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from clusterlib import storage
-from clusterlib.errors import InputError, StaleArtifactError
+from clusterlib.errors import DamagedArtifactError, InputError, StaleArtifactError
 from clusterlib.tables.parquet import encode_parquet, read_parquet
 from clusterlib.tables.protocol import (
     Change,
@@ -66,8 +66,7 @@ class CommittedTable:
         self.root = root
         self.log = log
         self.state = LogState(rows)
-        self.has_company = False  # whether another driver has committed since the log was opened
-        self.has_written = False  # whether we have
+        self.has_written = False  # whether this driver has committed anything
         self._writer = uuid.uuid4().hex
         self._create = storage.replace_absent if single_writer else storage.create_bytes
         self._single_writer = single_writer
@@ -83,6 +82,7 @@ class CommittedTable:
 
         Raises:
             StaleArtifactError: the table was made with other settings, all of which are named.
+            DamagedArtifactError: the header cannot be read.
             InputError: the store cannot create a file only if it is absent.
         """
         if not self._single_writer and not storage.can_create(self.log):
@@ -94,7 +94,7 @@ class CommittedTable:
         header = self._entry_uri(0)
         body = json.dumps(dict(settings), indent=2, sort_keys=True).encode()
         if not self._create(header, body):
-            check_settings(storage.read_json(header) or {}, settings, where=self.log)
+            check_settings(_read_header(header), settings, where=self.log)
         self.refresh()
 
     def refresh(self) -> None:
@@ -136,7 +136,6 @@ class CommittedTable:
                 self._write_segment()
                 chosen = {id(change) for change in accepted}
                 return [change for change in fresh if id(change) in chosen]
-            self.has_company = True
             winner = storage.read_bytes(self._entry_uri(number))
             self._take(winner, decode_entry(winner))
             self._write_segment()
@@ -159,24 +158,16 @@ class CommittedTable:
         uris = [self.uri(file) for file in self.files(dataset)]
         yield from _in_order(lambda uri: read_parquet(uri, columns), uris)
 
-    def delete_orphans(
-        self, datasets: Sequence[str], *, older_than_s: float | None = None
-    ) -> list[str]:
+    def delete_orphans(self, datasets: Sequence[str]) -> list[str]:
         """Delete the files of `datasets` that no commit names; returns their URIs.
 
-        Args:
-            datasets: Names of datasets.
-            older_than_s: Least age by the store's own clock; at least ORPHAN_AGE_S. None takes all,
-                which only a complete table may: no proposal can be accepted any more.
-
-        Raises:
-            ValueError: files are asked for that a commit may still name.
+        While rows are missing, only those are taken that are too old to be proposed any more. Of a
+        complete table all are that were there when it was seen to be complete: what is written
+        later may belong to rows that another driver has released since.
         """
-        if older_than_s is None and not self.is_complete:
-            raise ValueError("orphans of an unfinished table may still be proposed")
-        if older_than_s is not None and older_than_s < ORPHAN_AGE_S:
-            raise ValueError(f"orphans younger than {ORPHAN_AGE_S:g} s may still be proposed")
-        now = storage.now(self.root) if older_than_s is not None else 0.0
+        now = storage.now(self.root)
+        self.refresh()
+        limit = now if self.is_complete else now - ORPHAN_AGE_S
         kept = {self.uri(file) for file in self.state.files.values()}
         deleted = []
         for dataset in datasets:
@@ -184,8 +175,7 @@ class CommittedTable:
             if not storage.exists(folder):
                 continue
             for info in storage.list_files(folder, hidden=True):
-                old = older_than_s is None or now - info.modified >= older_than_s
-                if old and info.uri not in kept:
+                if info.modified < limit and info.uri not in kept:
                     storage.delete(info.uri)
                     deleted.append(info.uri)
         return deleted
@@ -247,6 +237,17 @@ def write_file(root: str, dataset: str, table: pa.Table) -> FileEntry:
     path = f"{dataset}/part-{uuid.uuid4().hex}.parquet"
     storage.write_bytes(storage.join(root, path), data)
     return FileEntry(dataset, path, table.num_rows, len(data), hashlib.sha256(data).hexdigest())
+
+
+def _read_header(uri: str) -> dict[str, Any]:
+    try:
+        return storage.read_json(uri) or {}
+    except ValueError:
+        raise DamagedArtifactError(
+            f"{uri}: torn, so that nobody can tell which settings the files beside it were made "
+            "with; choose a new run_uri, or delete this one file if you are sure that they are "
+            "those of this configuration"
+        ) from None
 
 
 def check_settings(found: Mapping[str, Any], wanted: Mapping[str, Any], *, where: str) -> None:

@@ -45,3 +45,9 @@ def read_parquet(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
     """One Parquet file, or some of its columns."""
     with storage.open_input(uri) as handle:
         return pq.ParquetFile(handle).read(columns=list(columns) if columns else None)
+
+
+def read_schema(uri: str) -> pa.Schema:
+    """The columns of one Parquet file and what its footer says of them."""
+    with storage.open_input(uri) as handle:
+        return pq.ParquetFile(handle).schema_arrow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ from clusterlib import storage
 from clusterlib.errors import DamagedArtifactError
 from clusterlib.tables.parquet import decode_parquet
 from clusterlib.tables.protocol import CommittedFile
-from clusterlib.tables.ranges import Ranges, RowSet, contains, ranges_of, rows_in
+from clusterlib.tables.ranges import Ranges, RowSet, contains, rows_in, subtract
 
 
 def check_file(
@@ -72,9 +72,9 @@ def _problem(
 
 @dataclass
 class Conservation:
-    """Whether each row id is in exactly one file, file by file."""
+    """Whether each of the committed rows is in exactly one file, file by file."""
 
-    rows: int
+    committed: RowSet
     seen: RowSet = field(default_factory=RowSet)
     problems: list[str] = field(default_factory=list)
 
@@ -85,15 +85,13 @@ class Conservation:
         self.seen.add(ranges)
 
     def finish(self) -> list[str]:
-        """Every problem, missing rows among them."""
-        missing = self.seen.missing(self.rows)
-        if missing:
-            shown = ", ".join(f"{start}-{stop - 1}" for start, stop in missing[:5])
-            self.problems.append(f"{rows_in(missing):,} rows are in no file: {shown} ...")
+        """Every problem, rows without a file and rows without a commit among them."""
+        for name, rows in (
+            ("committed rows are in no file", subtract(self.committed.ranges, self.seen.ranges)),
+            ("rows are not committed", subtract(self.seen.ranges, self.committed.ranges)),
+        ):
+            if rows:
+                shown = ", ".join(f"{start}-{stop - 1}" for start, stop in rows[:5])
+                more = " ..." if len(rows) > 5 else ""
+                self.problems.append(f"{rows_in(rows):,} {name}: {shown}{more}")
         return self.problems
-
-
-def row_ranges(tables: Iterable[pa.Table]) -> Ranges:
-    """The row ids of several tables as ranges."""
-    ids = [table["row_id"].to_numpy() for table in tables]
-    return ranges_of(np.concatenate(ids)) if ids else ()

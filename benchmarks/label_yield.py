@@ -1,10 +1,11 @@
 """How right are all labels after n answers? On the digits, and on any folder of labelled images.
 
-    python -m benchmarks.label_yield [--images FOLDER]
+    python -m benchmarks.label_yield [--images FOLDER] [--run NAME=FOLDER ...]
 
-FOLDER's top-level folders are the true labels; the example is Debian's tuxpaint-stamps-default. An
-answer is the true label of one shown image, or the majority of a shown sheet of nine. Every seed is
-a catalogue of its own: a random nine tenths of the images. Writes benchmarks/label_yield.md, .svg.
+FOLDER's top-level folders are the true labels; the example is Debian's tuxpaint-stamps-default.
+`--run` takes local runs of labelled catalogues that are embedded already instead. An answer is the
+true label of one shown image, or the majority of a shown sheet of nine. Every seed is a catalogue
+of its own: a random nine tenths of the images. Writes benchmarks/label_yield.md and .svg.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ import pyarrow.parquet as pq
 import yaml
 from sklearn.linear_model import LogisticRegression
 
+from clusterlib.clustering.space import fit_space
+from clusterlib.config import ClusteringConfig
 from clusterlib.labels.diffusion import Diffusion, choose_images, fit_diffusion
 from clusterlib.labels.learn import UNKNOWN, Evidence, learn
-from clusterlib.stages.model_files import read_model
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -117,14 +119,18 @@ def measure(images: Images) -> dict[str, np.ndarray]:
     return found
 
 
-def run_and_read(name: str, catalog: dict[str, str], folder: Path) -> Images:
-    """Embed and cluster with the pipeline's own defaults, and read what it left."""
+def embed(name: str, catalog: dict[str, str], folder: Path) -> Path:
+    """A run of the catalogue with the pipeline's own defaults, embedded."""
     run = folder / f"run-{name}"
     config = folder / f"{name}.yaml"
     config.write_text(yaml.safe_dump({"run_uri": str(run), "catalog": catalog}))
-    for job in ("build_catalog", "embed_images", "fit_clusters"):
+    for job in ("build_catalog", "embed_images"):
         subprocess.run([sys.executable, "-m", f"jobs.{job}", "--config", str(config)], check=True)
-    (fit,) = (run / "fits").iterdir()
+    return run
+
+
+def read(name: str, run: Path) -> Images:
+    """Labelled rows of a finished run, in the space that fit_clusters makes by default."""
     parts = [pq.read_table(path) for path in sorted((run / "embeddings").glob("*.parquet"))]
     rows = {}
     for part in parts:
@@ -140,8 +146,10 @@ def run_and_read(name: str, catalog: dict[str, str], folder: Path) -> Images:
     }
     ids = sorted(labels)
     classes, truth_N = np.unique([labels[row] for row in ids], return_inverse=True)
-    space = read_model(str(fit / "model")).space
-    z_NP = space.transform(np.stack([rows[row] for row in ids]))
+    x_ND = np.stack([rows[row] for row in ids]).astype(np.float32)
+    defaults = ClusteringConfig()
+    space = fit_space(x_ND, dim=defaults.pca_dim, scaling=defaults.scaling)
+    z_NP = space.transform(x_ND)
     return Images(name, z_NP, truth_N, tuple(str(c) for c in classes))
 
 
@@ -174,19 +182,23 @@ def main() -> None:
     """Measure, print, and write the page and the plot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, help="folder whose top-level folders are labels")
+    parser.add_argument("--run", action="append", default=[], metavar="NAME=FOLDER")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        digits = {"source": f"digits:{folder / 'digits'}", "label_column": "digit"}
-        sets = [run_and_read("digits", digits, folder)]
-        if args.images:
-            catalog = labelled_folder(args.images, folder / "images.csv")
-            sets.append(run_and_read(args.images.name, catalog, folder))
+        runs = dict(item.split("=", 1) for item in args.run)
+        if not runs:
+            digits = {"source": f"digits:{folder / 'digits'}", "label_column": "digit"}
+            runs["digits"] = str(embed("digits", digits, folder))
+            if args.images:
+                catalog = labelled_folder(args.images, folder / "images.csv")
+                runs[args.images.name] = str(embed(args.images.name, catalog, folder))
+        sets = [read(name, Path(run)) for name, run in runs.items()]
     figure, axes = plt.subplots(1, len(sets), figsize=(5 * len(sets), 4), squeeze=False)
     text = [
         "# Accuracy of all labels after n answers\n",
         "`make bench-labels`. Median over five seeds (least–most); a seed is a random nine tenths",
-        "of the images. In the space that the fit chose, with the pipeline's defaults.\n",
+        "of the images. In the space that fit_clusters makes with its defaults.\n",
     ]
     for axis, images in zip(axes[0], sets, strict=True):
         found = measure(images)

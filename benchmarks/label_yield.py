@@ -28,7 +28,7 @@ from sklearn.linear_model import LogisticRegression
 from clusterlib.clustering.space import fit_space
 from clusterlib.config import ClusteringConfig
 from clusterlib.labels.diffusion import Diffusion, choose_images, fit_diffusion
-from clusterlib.labels.learn import UNKNOWN, Evidence, learn
+from clusterlib.labels.learn import UNKNOWN, Evidence, fit_on_answers
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -50,20 +50,18 @@ class Images:
     classes: tuple[str, ...]
 
 
-Method = Callable[[Images, Diffusion, int, int], float]
+Method = Callable[[Images, Diffusion, np.ndarray, int], float]
 
 
-def by_image(images: Images, diffusion: Diffusion, budget: int, seed: int) -> float:
+def by_image(images: Images, diffusion: Diffusion, asked: np.ndarray, seed: int) -> float:
     """Ask for one image at a time, the most telling first."""
-    asked = choose_images(diffusion, budget, answered=NONE)
-    predicted = _learnt(images, diffusion, asked, images.truth_N[asked], seed)
+    predicted = _learnt(images, diffusion, asked, images.truth_N[asked])
     predicted[asked] = images.truth_N[asked]
     return float((predicted == images.truth_N).mean())
 
 
-def by_sheet(images: Images, diffusion: Diffusion, budget: int, seed: int) -> float:
+def by_sheet(images: Images, diffusion: Diffusion, asked: np.ndarray, seed: int) -> float:
     """Show the nine images nearest to each asked one, of those nearer to it than to others."""
-    asked = choose_images(diffusion, budget, answered=NONE)
     near_LA = diffusion.nearness_LL[:, asked]
     cell_L = near_LA.argmax(axis=1)
     said = []
@@ -71,13 +69,13 @@ def by_sheet(images: Images, diffusion: Diffusion, budget: int, seed: int) -> fl
         members = np.flatnonzero(cell_L == n)
         sheet = members[np.argsort(-near_LA[members, n], kind="stable")][:SHEET]
         said.append(np.bincount(images.truth_N[sheet]).argmax())
-    predicted = _learnt(images, diffusion, asked, np.array(said), seed)
+    predicted = _learnt(images, diffusion, asked, np.array(said))
     return float((predicted == images.truth_N).mean())
 
 
-def by_chance(images: Images, diffusion: Diffusion, budget: int, seed: int) -> float:
+def by_chance(images: Images, diffusion: Diffusion, asked: np.ndarray, seed: int) -> float:
     """Random images and logistic regression: what this is measured against."""
-    asked = np.random.default_rng(seed).permutation(len(images.truth_N))[:budget]
+    asked = np.random.default_rng(seed).permutation(len(images.truth_N))[: len(asked)]
     if len(np.unique(images.truth_N[asked])) < 2:
         return float((images.truth_N == images.truth_N[asked[0]]).mean())
     found = LogisticRegression(C=10, max_iter=300).fit(images.z_NP[asked], images.truth_N[asked])
@@ -92,13 +90,14 @@ METHODS: dict[str, Method] = {
 
 
 def _learnt(
-    images: Images, diffusion: Diffusion, asked: np.ndarray, said: np.ndarray, seed: int
+    images: Images, diffusion: Diffusion, asked: np.ndarray, said: np.ndarray
 ) -> np.ndarray:
     said_L = np.full(len(images.truth_N), UNKNOWN, dtype=np.intp)
     said_L[asked] = said
     unnamed = np.full(len(images.truth_N), UNKNOWN, dtype=np.intp)
     evidence = Evidence(images.z_NP, said_L, unnamed, images.classes)
-    probe = learn(evidence, diffusion, seed=seed).probe
+    # As apply_labels does it, but for the calibration, which changes no label.
+    probe = fit_on_answers(evidence, diffusion, said_L)
     predicted: np.ndarray = probe.probabilities(images.z_NP).argmax(axis=1)
     return predicted
 
@@ -111,11 +110,14 @@ def measure(images: Images) -> dict[str, np.ndarray]:
         kept = np.sort(np.random.default_rng(seed).permutation(total)[: int(KEPT * total)])
         part = Images(images.name, images.z_NP[kept], images.truth_N[kept], images.classes)
         diffusion = fit_diffusion(part.z_NP)
+        most = max(b for b in BUDGETS if b <= 0.75 * len(kept))
+        order = choose_images(diffusion, most, answered=NONE)  # greedy: its start is the choice
         for b, budget in enumerate(BUDGETS):
-            if budget > len(kept) * 0.75:
+            if budget > most:
                 continue
             for name, method in METHODS.items():
-                found[name][b, seed] = method(part, diffusion, budget, seed)
+                found[name][b, seed] = method(part, diffusion, order[:budget], seed)
+        print(f"{images.name}: seed {seed} done", flush=True)
     return found
 
 

@@ -1,10 +1,11 @@
 """How right are all labels after n answers? On the digits, and on any folder of labelled images.
 
-    python -m benchmarks.label_yield [--images FOLDER]
+    python -m benchmarks.label_yield [--images FOLDER] [--run NAME=FOLDER ...]
 
-FOLDER's top-level folders are the true labels; the example is Debian's tuxpaint-stamps-default. An
-answer is the true label of one shown image, or the majority of a shown sheet of nine. Every seed is
-a catalogue of its own: a random nine tenths of the images. Writes benchmarks/label_yield.md, .svg.
+FOLDER's top-level folders are the true labels; the example is Debian's tuxpaint-stamps-default.
+`--run` takes local runs of labelled catalogues that are embedded already instead. An answer is the
+true label of one shown image, or the majority of a shown sheet of nine. Every seed is a catalogue
+of its own: a random nine tenths of the images. Writes benchmarks/label_yield.md and .svg.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ import pyarrow.parquet as pq
 import yaml
 from sklearn.linear_model import LogisticRegression
 
+from clusterlib.clustering.space import fit_space
+from clusterlib.config import ClusteringConfig
 from clusterlib.labels.diffusion import Diffusion, choose_images, fit_diffusion
-from clusterlib.labels.learn import UNKNOWN, Evidence, learn
-from clusterlib.stages.model_files import read_model
+from clusterlib.labels.learn import UNKNOWN, Evidence, fit_on_answers
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -48,20 +50,18 @@ class Images:
     classes: tuple[str, ...]
 
 
-Method = Callable[[Images, Diffusion, int, int], float]
+Method = Callable[[Images, Diffusion, np.ndarray, int], float]
 
 
-def by_image(images: Images, diffusion: Diffusion, budget: int, seed: int) -> float:
+def by_image(images: Images, diffusion: Diffusion, asked: np.ndarray, seed: int) -> float:
     """Ask for one image at a time, the most telling first."""
-    asked = choose_images(diffusion, budget, answered=NONE)
-    predicted = _learnt(images, diffusion, asked, images.truth_N[asked], seed)
+    predicted = _learnt(images, diffusion, asked, images.truth_N[asked])
     predicted[asked] = images.truth_N[asked]
     return float((predicted == images.truth_N).mean())
 
 
-def by_sheet(images: Images, diffusion: Diffusion, budget: int, seed: int) -> float:
+def by_sheet(images: Images, diffusion: Diffusion, asked: np.ndarray, seed: int) -> float:
     """Show the nine images nearest to each asked one, of those nearer to it than to others."""
-    asked = choose_images(diffusion, budget, answered=NONE)
     near_LA = diffusion.nearness_LL[:, asked]
     cell_L = near_LA.argmax(axis=1)
     said = []
@@ -69,13 +69,13 @@ def by_sheet(images: Images, diffusion: Diffusion, budget: int, seed: int) -> fl
         members = np.flatnonzero(cell_L == n)
         sheet = members[np.argsort(-near_LA[members, n], kind="stable")][:SHEET]
         said.append(np.bincount(images.truth_N[sheet]).argmax())
-    predicted = _learnt(images, diffusion, asked, np.array(said), seed)
+    predicted = _learnt(images, diffusion, asked, np.array(said))
     return float((predicted == images.truth_N).mean())
 
 
-def by_chance(images: Images, diffusion: Diffusion, budget: int, seed: int) -> float:
+def by_chance(images: Images, diffusion: Diffusion, asked: np.ndarray, seed: int) -> float:
     """Random images and logistic regression: what this is measured against."""
-    asked = np.random.default_rng(seed).permutation(len(images.truth_N))[:budget]
+    asked = np.random.default_rng(seed).permutation(len(images.truth_N))[: len(asked)]
     if len(np.unique(images.truth_N[asked])) < 2:
         return float((images.truth_N == images.truth_N[asked[0]]).mean())
     found = LogisticRegression(C=10, max_iter=300).fit(images.z_NP[asked], images.truth_N[asked])
@@ -90,13 +90,14 @@ METHODS: dict[str, Method] = {
 
 
 def _learnt(
-    images: Images, diffusion: Diffusion, asked: np.ndarray, said: np.ndarray, seed: int
+    images: Images, diffusion: Diffusion, asked: np.ndarray, said: np.ndarray
 ) -> np.ndarray:
     said_L = np.full(len(images.truth_N), UNKNOWN, dtype=np.intp)
     said_L[asked] = said
     unnamed = np.full(len(images.truth_N), UNKNOWN, dtype=np.intp)
     evidence = Evidence(images.z_NP, said_L, unnamed, images.classes)
-    probe = learn(evidence, diffusion, seed=seed).probe
+    # As apply_labels does it, but for the calibration, which changes no label.
+    probe = fit_on_answers(evidence, diffusion, said_L)
     predicted: np.ndarray = probe.probabilities(images.z_NP).argmax(axis=1)
     return predicted
 
@@ -109,22 +110,29 @@ def measure(images: Images) -> dict[str, np.ndarray]:
         kept = np.sort(np.random.default_rng(seed).permutation(total)[: int(KEPT * total)])
         part = Images(images.name, images.z_NP[kept], images.truth_N[kept], images.classes)
         diffusion = fit_diffusion(part.z_NP)
+        most = max(b for b in BUDGETS if b <= 0.75 * len(kept))
+        order = choose_images(diffusion, most, answered=NONE)  # greedy: its start is the choice
         for b, budget in enumerate(BUDGETS):
-            if budget > len(kept) * 0.75:
+            if budget > most:
                 continue
             for name, method in METHODS.items():
-                found[name][b, seed] = method(part, diffusion, budget, seed)
+                found[name][b, seed] = method(part, diffusion, order[:budget], seed)
+        print(f"{images.name}: seed {seed} done", flush=True)
     return found
 
 
-def run_and_read(name: str, catalog: dict[str, str], folder: Path) -> Images:
-    """Embed and cluster with the pipeline's own defaults, and read what it left."""
+def embed(name: str, catalog: dict[str, str], folder: Path) -> Path:
+    """A run of the catalogue with the pipeline's own defaults, embedded."""
     run = folder / f"run-{name}"
     config = folder / f"{name}.yaml"
     config.write_text(yaml.safe_dump({"run_uri": str(run), "catalog": catalog}))
-    for job in ("build_catalog", "embed_images", "fit_clusters"):
+    for job in ("build_catalog", "embed_images"):
         subprocess.run([sys.executable, "-m", f"jobs.{job}", "--config", str(config)], check=True)
-    (fit,) = (run / "fits").iterdir()
+    return run
+
+
+def read(name: str, run: Path) -> Images:
+    """Labelled rows of a finished run, in the space that fit_clusters makes by default."""
     parts = [pq.read_table(path) for path in sorted((run / "embeddings").glob("*.parquet"))]
     rows = {}
     for part in parts:
@@ -140,8 +148,10 @@ def run_and_read(name: str, catalog: dict[str, str], folder: Path) -> Images:
     }
     ids = sorted(labels)
     classes, truth_N = np.unique([labels[row] for row in ids], return_inverse=True)
-    space = read_model(str(fit / "model")).space
-    z_NP = space.transform(np.stack([rows[row] for row in ids]))
+    x_ND = np.stack([rows[row] for row in ids]).astype(np.float32)
+    defaults = ClusteringConfig()
+    space = fit_space(x_ND, dim=defaults.pca_dim, scaling=defaults.scaling)
+    z_NP = space.transform(x_ND)
     return Images(name, z_NP, truth_N, tuple(str(c) for c in classes))
 
 
@@ -174,19 +184,23 @@ def main() -> None:
     """Measure, print, and write the page and the plot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, help="folder whose top-level folders are labels")
+    parser.add_argument("--run", action="append", default=[], metavar="NAME=FOLDER")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        digits = {"source": f"digits:{folder / 'digits'}", "label_column": "digit"}
-        sets = [run_and_read("digits", digits, folder)]
-        if args.images:
-            catalog = labelled_folder(args.images, folder / "images.csv")
-            sets.append(run_and_read(args.images.name, catalog, folder))
+        runs = dict(item.split("=", 1) for item in args.run)
+        if not runs:
+            digits = {"source": f"digits:{folder / 'digits'}", "label_column": "digit"}
+            runs["digits"] = str(embed("digits", digits, folder))
+            if args.images:
+                catalog = labelled_folder(args.images, folder / "images.csv")
+                runs[args.images.name] = str(embed(args.images.name, catalog, folder))
+        sets = [read(name, Path(run)) for name, run in runs.items()]
     figure, axes = plt.subplots(1, len(sets), figsize=(5 * len(sets), 4), squeeze=False)
     text = [
         "# Accuracy of all labels after n answers\n",
         "`make bench-labels`. Median over five seeds (least–most); a seed is a random nine tenths",
-        "of the images. In the space that the fit chose, with the pipeline's defaults.\n",
+        "of the images. In the space that fit_clusters makes with its defaults.\n",
     ]
     for axis, images in zip(axes[0], sets, strict=True):
         found = measure(images)

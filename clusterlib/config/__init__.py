@@ -14,6 +14,7 @@ from clusterlib.config.sections import (
     EmbedComputeConfig,
     EncoderConfig,
     ManifestFormat,
+    ManifestsConfig,
 )
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "EmbedComputeConfig",
     "EncoderConfig",
     "ManifestFormat",
+    "ManifestsConfig",
     "dump_yaml",
     "json_schema",
     "load_config",

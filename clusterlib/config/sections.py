@@ -171,6 +171,11 @@ class ManifestsConfig(_Section):
         description="Beginning of an image URI to what stands for it where labelling tools run; "
         "the longest match counts.",
     )
+    sign_seconds: Positive | None = Field(
+        None,
+        description="Images in a store get an address that needs no credentials for this long; "
+        "they come out in manifests, so give those to nobody else.",
+    )
     review_budget: Positive = Field(
         100, description="Images that apply_labels asks people about next."
     )

@@ -46,7 +46,7 @@ def learn(evidence: Evidence, diffusion: Diffusion, *, seed: int) -> Learned:
     Raises:
         ValueError: nothing is known of any landmark.
     """
-    probe = _fit(evidence, diffusion, evidence.said_L)
+    probe = fit_on_answers(evidence, diffusion, evidence.said_L)
     answered = np.flatnonzero(evidence.said_L != UNKNOWN)
     if len(answered) < MIN_CALIBRATION_ROWS:
         return Learned(probe, len(answered), None)
@@ -56,16 +56,21 @@ def learn(evidence: Evidence, diffusion: Diffusion, *, seed: int) -> Learned:
         hidden = answered[fold_A == fold]
         said_L = evidence.said_L.copy()
         said_L[hidden] = UNKNOWN
-        held_AC[fold_A == fold] = _fit(evidence, diffusion, said_L).probabilities(
-            evidence.z_LP[hidden]
-        )
+        held = fit_on_answers(evidence, diffusion, said_L)
+        held_AC[fold_A == fold] = held.probabilities(evidence.z_LP[hidden])
     truth_A = evidence.said_L[answered]
     accuracy = float((held_AC.argmax(axis=1) == truth_A).mean())
     return Learned(calibrated(probe, held_AC, truth_A), len(answered), accuracy)
 
 
-def _fit(evidence: Evidence, diffusion: Diffusion, said_L: NDArray[np.intp]) -> Probe:
-    """A probe on named landmarks and answers; where nothing is named, answers are spread first."""
+def fit_on_answers(evidence: Evidence, diffusion: Diffusion, said_L: NDArray[np.intp]) -> Probe:
+    """A probe, not calibrated, on named landmarks and on the answers `said_L` instead of its own.
+
+    Where nothing is named, answers are spread over all landmarks first.
+
+    Raises:
+        ValueError: nothing is known of any landmark.
+    """
     answered = np.flatnonzero(said_L != UNKNOWN)
     if (evidence.named_L != UNKNOWN).any():
         classes_L = np.where(said_L != UNKNOWN, said_L, evidence.named_L)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -56,15 +56,15 @@ class Record:
     height: int
 
 
-def records(manifest: pa.Table, prefixes: Mapping[str, str]) -> list[Record]:
-    """The clustered rows of a manifest, in its order."""
+def records(manifest: pa.Table, address: Callable[[str], str]) -> list[Record]:
+    """The clustered rows of a manifest, in its order; `address` makes one of a URI."""
     columns = ["row_id", "image_id", "uri", "cluster_id", "silhouette", "width", "height"]
     return [
         Record(
             row_id=row["row_id"],
             image_id=row["image_id"],
             uri=row["uri"],
-            address=rewrite(row["uri"], prefixes),
+            address=address(row["uri"]),
             cluster_id=row["cluster_id"],
             score=round((row["silhouette"] + 1) / 2, 4),
             width=row["width"],

@@ -13,12 +13,13 @@ from clusterlib.labels import diffusion
 from clusterlib.labels.answers import Answers
 from clusterlib.manifests.flat import inert
 from clusterlib.manifests.label_studio import task_bytes
-from clusterlib.manifests.record import Origin, Record, cluster_name, rewrite
+from clusterlib.manifests.record import Origin, Record, cluster_name
 from clusterlib.run import Fit
 from clusterlib.stages.learn_labels import Landmarks, read_landmarks
 from clusterlib.stages.manifest_slices import row_slices
 from clusterlib.stages.model_files import read_hierarchy
 from clusterlib.stages.session import Session
+from clusterlib.stages.write_manifests import address
 from clusterlib.tables.schemas import CLUSTER_NAMES_COLUMNS
 
 EXEMPLARS = 9
@@ -77,7 +78,7 @@ def write_review(
             row_id=int(landmarks.row_ids_L[n]),
             image_id=landmarks.image_ids[n],
             uri=landmarks.uris[n],
-            address=rewrite(landmarks.uris[n], config.uri_prefixes),
+            address=address(landmarks.uris[n], config=config),
             cluster_id=int(landmarks.cluster_ids_L[n]),
             score=0.5,  # unknown
             width=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
@@ -11,7 +12,7 @@ import numpy as np
 from clusterlib import storage
 from clusterlib.catalog.frozen import read_rows
 from clusterlib.clustering.picks import KINDS
-from clusterlib.config import ManifestFormat
+from clusterlib.config import ManifestFormat, ManifestsConfig
 from clusterlib.errors import ClusterlibError
 from clusterlib.images.decode import Limits, thumbnail_webp
 from clusterlib.images.grid import grid_jpeg
@@ -76,6 +77,7 @@ def write_manifests(session: Session) -> None:
             "formats": sorted(config.formats),
             "rows_per_file": config.rows_per_file,
             "uri_prefixes": config.uri_prefixes,
+            "sign_seconds": config.sign_seconds,
         }
         record = storage.read_json(_record_uri(fit))
         if record is None or record["settings"] != wanted:
@@ -115,9 +117,8 @@ def _write(
             slices,
             catalog=session.run.catalog,
             folder=fit.manifests,
-            formats=config.formats,
             origin=origin,
-            prefixes=config.uri_prefixes,
+            config=config,
         )
         if "cluster_tasks" in config.formats:
             _write_cluster_tasks(session, fit, origin, clusters)
@@ -136,7 +137,15 @@ def _check_addresses(session: Session) -> None:
     first = read_rows(session.run.catalog, 0, 1, ["uri"])["uri"][0].as_py() or ""
     for name in _CLOUDS:
         if name in config.formats:
-            clouds.check_address(name, rewrite(first, config.uri_prefixes))
+            clouds.check_address(name, address(first, config=config))
+
+
+def address(uri: str, *, config: ManifestsConfig) -> str:
+    """Where labelling tools find what lies at `uri`."""
+    rewritten = rewrite(uri, config.uri_prefixes)
+    if rewritten != uri or config.sign_seconds is None:
+        return rewritten
+    return storage.sign(uri, seconds=config.sign_seconds)
 
 
 def _delete_formats(fit: Fit) -> None:
@@ -150,14 +159,13 @@ def _write_slice(
     slices: list[RowSlice],
     catalog: str,
     folder: str,
-    formats: tuple[str, ...],
     origin: Origin,
-    prefixes: dict[str, str],
+    config: ManifestsConfig,
 ) -> dict[str, list[int]]:
     number = int(batch["id"][0])
-    part = slices[number]
+    part, formats = slices[number], config.formats
     manifest = read_manifest(catalog, part)
-    rows = records(manifest, prefixes)
+    rows = records(manifest, functools.partial(address, config=config))
 
     def put(path: str, data: bytes | None) -> None:
         if data is not None:
@@ -223,7 +231,7 @@ def _write_cluster_tasks(
         for row in clusters
     ]
     write_sheets(session, picks)
-    addresses = {c: rewrite(uri, config.manifests.uri_prefixes) for c, uri in sheets.items()}
+    addresses = {c: address(uri, config=config.manifests) for c, uri in sheets.items()}
     tasks = cluster_tasks.naming_task_bytes(clusters, origin, sheets=addresses)
     if tasks is not None:
         storage.write_bytes(storage.join(folder, f"{fit.fit_id}.json"), tasks)

@@ -274,6 +274,22 @@ def link(uri: str, target: str) -> None:
             os.symlink(absolute(target), uri)
 
 
+def sign(uri: str, *, seconds: int) -> str:
+    """A web address of one file that needs no credentials for `seconds`; a local path as it is.
+
+    Raises:
+        InputError: this kind of store has none.
+    """
+    if is_local(uri) or uri.startswith(("http://", "https://")):
+        return uri
+    try:
+        return str(Store(uri).call(lambda fs, path: fs.sign(path, expiration=seconds)))
+    except NotImplementedError:
+        raise InputError(
+            f"manifests.sign_seconds: {uri}: this kind of store signs no addresses"
+        ) from None
+
+
 def replace_absent(uri: str, data: bytes) -> bool:
     """As `create_bytes` for stores that cannot do it: right only for a single writer."""
     if exists(uri):

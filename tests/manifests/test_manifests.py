@@ -85,7 +85,7 @@ def joined(ids: list[str]) -> pa.Table:
 
 
 def tasks_of(manifest: pa.Table) -> list[dict[str, Any]]:
-    data = label_studio.task_bytes(records(manifest, {}), ORIGIN)
+    data = label_studio.task_bytes(records(manifest, str), ORIGIN)
     assert data is not None
     found: list[dict[str, Any]] = json.loads(data)
     return found
@@ -136,7 +136,7 @@ def test_the_users_numbers_are_left_alone_in_csv() -> None:
 
 def test_no_clustered_row_is_no_file_for_label_studio() -> None:
     manifest = flat.join(catalog(["a"], first=12), assignments([]), quarantine([12]), sizes([]))
-    assert label_studio.task_bytes(records(manifest, {}), ORIGIN) is None
+    assert label_studio.task_bytes(records(manifest, str), ORIGIN) is None
 
 
 def test_label_studio_tasks() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 import uuid
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from clusterlib.config import validate_config
-from clusterlib.stages.session import open_session
+from clusterlib.stages.session import Session, open_session
 from jobs.run_pipeline import run_pipeline
 from tests.conftest import settings
 
@@ -23,7 +25,8 @@ def test_images_and_run_on_s3(shapes_folder: Path, tmp_path: Path) -> None:
     bucket = f"b-{uuid.uuid4().hex}"
     fs.mkdir(bucket)
     fs.put(str(shapes_folder), f"{bucket}/images", recursive=True)
-    remote = open_session(validate_config(settings(f"s3://{bucket}/images", f"s3://{bucket}/run")))
+    tree = settings(f"s3://{bucket}/images", f"s3://{bucket}/run", manifests={"sign_seconds": 600})
+    remote = open_session(validate_config(tree))
     run_pipeline(remote)
     local = open_session(validate_config(settings(shapes_folder, tmp_path / "run")))
     run_pipeline(local)
@@ -39,3 +42,16 @@ def test_images_and_run_on_s3(shapes_folder: Path, tmp_path: Path) -> None:
     assert len(clusters(remote, fs)) == 120
     page = fs.cat_file(remote.record["stages"]["write_report"]["report"])
     assert b"sheets/cluster_00003.webp" in page
+    (tasks,) = [
+        json.loads(fs.cat_file(p)) for p in fs.glob(f"{manifests(remote)}/cluster_tasks/*.json")
+    ]
+    with urllib.request.urlopen(tasks[0]["data"]["contact_sheet"]) as reply:
+        assert reply.read().startswith(b"\xff\xd8")
+    first = json.loads(fs.cat_file(fs.glob(f"{manifests(remote)}/label_studio/*.json")[0]))[0]
+    with urllib.request.urlopen(first["data"]["image"]) as reply:
+        assert reply.read() == fs.cat_file(first["data"]["uri"])
+
+
+def manifests(session: Session) -> str:
+    record: str = session.record["stages"]["write_report"]["manifests"]
+    return record.removeprefix("s3://")

@@ -50,7 +50,8 @@ def atlas_webp(thumbnails: Sequence[bytes]) -> bytes:
     for index, data in enumerate(thumbnails):
         row, column = divmod(index, ATLAS_COLUMNS)
         _paste(atlas, data, column * ATLAS_CELL, row * ATLAS_CELL, ATLAS_CELL)
-    return _webp(atlas, 72)
+    # A quarter larger than the default effort makes it, in half the time.
+    return _webp(atlas, 72, method=0)
 
 
 def _paste(canvas: Image.Image, data: bytes | None, left: int, top: int, size: int) -> None:
@@ -67,7 +68,7 @@ def _paste(canvas: Image.Image, data: bytes | None, left: int, top: int, size: i
         )
 
 
-def _webp(image: Image.Image, quality: int) -> bytes:
+def _webp(image: Image.Image, quality: int, *, method: int = 2) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=quality, method=2)
+    image.save(buffer, "WEBP", quality=quality, method=method)
     return buffer.getvalue()

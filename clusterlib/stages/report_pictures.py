@@ -18,8 +18,10 @@ from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import batches, run_tasks
 
 FETCH_THREADS = 8
+MOST_PER_KIND, LEAST_PER_KIND = 8, 4  # whole rows of a sheet
 WRITE_THREADS = 8
-MAX_FETCHED = 16_000  # pictures; with more clusters each gets fewer
+MAX_FETCHED = 16_000  # pictures; with more clusters each gets fewer and smaller ones
+SMALL_CELL = 80  # pixels, as large as a card shows them
 MAX_PICTURE_BYTES = 15 * 1024
 MEAN_ATLAS_BYTES = 1_600  # of one thumbnail in an atlas, measured on photographs
 SHEETS_SHARE, ATLAS_SHARE = 0.5, 0.4  # of report.max_mb; pages take the rest
@@ -28,7 +30,8 @@ SHEET_TASKS = 256
 
 def pictures_per_kind(clusters: int) -> int:
     """Cells for each kind of exemplar; whole rows of a sheet."""
-    return 8 if clusters * len(KINDS) * 8 <= MAX_FETCHED else 4
+    enough = clusters * len(KINDS) * MOST_PER_KIND <= MAX_FETCHED
+    return MOST_PER_KIND if enough else LEAST_PER_KIND
 
 
 def write_contact_sheets(
@@ -48,7 +51,9 @@ def write_contact_sheets(
         tasks,
         groups=[picks[start::tasks] for start in range(tasks)],
         folder=folder,
-        size=config.report.thumbnail_size,
+        size=config.report.thumbnail_size
+        if per_kind == MOST_PER_KIND
+        else min(config.report.thumbnail_size, SMALL_CELL),
         per_kind=per_kind,
         max_file=min(budget, MAX_PICTURE_BYTES * per_kind * len(KINDS)),
         max_bytes=config.images.max_bytes,

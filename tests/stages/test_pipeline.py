@@ -15,10 +15,13 @@ import pytest
 from clusterlib.config import validate_config
 from clusterlib.errors import ConfigError, InputError, StaleArtifactError, TooManyRejectsError
 from clusterlib.stages.apply_labels import apply_labels, name_by_majority
+from clusterlib.stages.build_catalog import build_catalog
+from clusterlib.stages.compare_runs import compare_runs
 from clusterlib.stages.embed_images import embed_images
 from clusterlib.stages.model_files import read_hierarchy
 from clusterlib.stages.session import Session, open_session
 from clusterlib.stages.summary import print_summary
+from clusterlib.stages.write_report import write_report
 from clusterlib.tables import schemas
 from jobs.run_pipeline import run_pipeline
 from tests.conftest import settings
@@ -175,12 +178,41 @@ def test_manifests_agree_with_one_another(done: Session) -> None:
     assert rows[0]["extra.price"] == manifest[0]["extra"]["price"]
 
 
-def test_the_report_has_a_sheet_for_every_cluster(done: Session) -> None:
+def test_the_report_has_a_page_and_a_sheet_for_every_cluster(done: Session) -> None:
     report = fit_folder(done) / "report"
     html = (report / "index.html").read_text()
     sheets = sorted(path.name for path in (report / "sheets").glob("*.webp"))
     assert len(sheets) == 4
     assert all(name in html for name in sheets)
+    assert len(list((report / "clusters").glob("*.html"))) == 4
+    assert not (Path(done.run.uri) / "report").exists()
+
+
+def test_the_numbers_of_the_report_are_those_of_the_run(done: Session) -> None:
+    report = fit_folder(done) / "report"
+    numbers = json.loads((report / "report.json").read_text())
+    assert (numbers["rows"], numbers["embedded"], numbers["rejected"]) == (124, 120, 4)
+    assert numbers["conserved"]
+    assert sum(map(sum, numbers["confusion"])) == 120
+    assert sum(sum(cluster["histogram"]) for cluster in numbers["clusters"]) == 120
+    size = sum(p.stat().st_size for p in report.rglob("*") if p.is_file())
+    assert numbers["size_mb"] == pytest.approx(size / 2**20, abs=0.2)
+
+
+def test_the_map_is_in_the_shape_of_the_embedding_atlas_viewer(done: Session) -> None:
+    made = pq.read_table(fit_folder(done) / "report/map.parquet")
+    assert made.num_rows == 120
+    assert made.schema.field("image").type == pa.struct(
+        [("bytes", pa.binary()), ("path", pa.string())]
+    )
+    rows = made.to_pylist()
+    for place, row in enumerate(rows):
+        ids = row["neighbors"]["ids"]
+        assert len(ids) == len(row["neighbors"]["distances"]) == 10
+        assert place not in ids
+        assert row["image"]["bytes"][:4] == b"RIFF"
+    same = [rows[n]["label"] == row["label"] for row in rows for n in row["neighbors"]["ids"][:1]]
+    assert sum(same) > 0.9 * len(same)
 
 
 def test_names_reach_every_image(done: Session) -> None:
@@ -223,6 +255,13 @@ def test_other_clustering_settings_make_another_fit(done: Session, tree: dict[st
     assert other.record["stages"]["embed_images"]["newly_done"] == 0
     assert other.record["stages"]["fit_clusters"]["k"] == 3
     assert fit_folder(other) != fit_folder(done)
+    compare_runs(session_for(tree), other=str(fit_folder(other)))
+    folder = fit_folder(done) / f"compare/{fit_folder(other).name}"
+    found = json.loads((folder / "comparison.json").read_text())
+    assert found["rows"] == 120
+    assert 0 < found["moved"] < 60
+    assert [pair["b"] for pair in found["pairs"]].count(None) == 1
+    assert "clustering.k" in (folder / "index.html").read_text()
 
 
 def test_other_encoder_settings_are_refused_by_name(done: Session, tree: dict[str, Any]) -> None:
@@ -257,6 +296,28 @@ def test_too_many_rejects_stop_the_job_after_committing(tmp_path: Path) -> None:
     with pytest.raises(TooManyRejectsError, match=r"20 of 20 images are unusable \(empty 20\)"):
         run_pipeline(session)
     assert session.record["stages"]["embed_images"]["quarantined"] == 20
+    status = (tmp_path / "run/report/index.html").read_text()
+    assert "not finished" in status
+    assert "20 of 20 images are unusable" in status
+    assert "the file has no bytes" in (tmp_path / "run/report/rejected.html").read_text().lower()
+
+
+def test_a_half_finished_run_gets_a_report_of_what_is_there(
+    tmp_path: Path, shapes_folder: Path
+) -> None:
+    tree = settings(shapes_folder, tmp_path / "run")
+    session = session_for(tree)
+    with pytest.raises(InputError, match="no catalogue yet; .* what is there so far"):
+        write_report(session)
+    build_catalog(session)
+    embed_images(session)
+    with pytest.raises(InputError, match="what is there so far"):
+        write_report(session)
+    status = (tmp_path / "run/report/index.html").read_text()
+    assert "done: 120 embedded, 0 rejected" in status
+    assert "atlas-0000.webp" in status
+    run_pipeline(session)
+    assert not (tmp_path / "run/report/index.html").exists()
 
 
 def test_too_many_rejects_still_leave_a_report(tmp_path: Path, shapes_folder: Path) -> None:

@@ -112,6 +112,11 @@ def test_sweep() -> None:
         "smallest: int64 not null",
         "largest: int64 not null",
         "seconds: double not null",
+        "davies_bouldin: double",
+        "calinski_harabasz: double",
+        "gap: double",
+        "gap_se: double",
+        "stability: double",
     ]
 
 

@@ -216,9 +216,8 @@ def main() -> None:
             size = sum(p.lstat().st_size for p in manifests.rglob("*") if not p.is_symlink())
             print(f"{name}: {', '.join(formats)}")
             print(f"  {rows:,} rows in {seconds:.0f} s: {rows / seconds:,.0f} rows/s, {size:,} B")
-            print(
-                "  peak MiB: " + ", ".join(f"{n} {peak:.0f}" for n, peak in peaks[:5]), flush=True
-            )
+            largest = ", ".join(f"{kind} {peak:.0f}" for kind, peak in peaks[:5])
+            print(f"  peak MiB: {largest}", flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

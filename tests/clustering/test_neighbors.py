@@ -1,8 +1,9 @@
-"""Exact neighbours against brute force, identical rows included."""
+"""Neighbours against brute force, identical rows included."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from clusterlib.clustering.neighbors import nearest_rows
 
@@ -15,6 +16,17 @@ def test_neighbors_are_those_of_brute_force() -> None:
     np.fill_diagonal(distance_NN, np.inf)
     assert np.array_equal(ids_NJ, np.argsort(distance_NN, axis=1)[:, :4])
     assert np.allclose(distances_NJ, np.sort(distance_NN, axis=1)[:, :4], atol=1e-6)
+
+
+def test_many_rows_get_nearly_all_of_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    z_NP = np.repeat(rng.normal(size=(100, 16)), 60, axis=0) + 0.3 * rng.normal(size=(6000, 16))
+    z_NP = (z_NP / np.linalg.norm(z_NP, axis=1, keepdims=True)).astype(np.float32)
+    exact_NJ, _ = nearest_rows(z_NP, count=10)
+    monkeypatch.setattr("clusterlib.clustering.neighbors.EXACT_ROWS", 1000)
+    found_NJ, _ = nearest_rows(z_NP, count=10)
+    kept = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact_NJ, found_NJ, strict=True)])
+    assert kept > 0.97
 
 
 def test_identical_rows_are_never_their_own_neighbors() -> None:

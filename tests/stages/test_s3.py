@@ -41,7 +41,9 @@ def test_images_and_run_on_s3(shapes_folder: Path, tmp_path: Path) -> None:
     assert clusters(remote, fs) == clusters(local)
     assert len(clusters(remote, fs)) == 120
     page = fs.cat_file(remote.record["stages"]["write_report"]["report"])
-    assert b"sheets/cluster_00003.webp" in page
+    assert b"sheets/00003.webp" in page
+    folder = remote.record["stages"]["write_report"]["report"].rpartition("/")[0]
+    assert fs.size(f"{folder}/sheets/00003.webp") > 1_000
     (tasks,) = [
         json.loads(fs.cat_file(p)) for p in fs.glob(f"{manifests(remote)}/cluster_tasks/*.json")
     ]

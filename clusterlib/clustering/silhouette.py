@@ -79,15 +79,3 @@ def _block(
     larger_N = np.maximum(a_N, b_N)
     defined_N = (n_N > 1) & (larger_N > 1e-12) & np.isfinite(b_N)
     return np.where(defined_N, (b_N - a_N) / np.where(defined_N, larger_N, 1), 0), larger_N
-
-
-def silhouette_score(
-    z_NP: NDArray[np.float32], cluster_ids_N: NDArray[np.int32], *, k: int
-) -> float | None:
-    """Mean silhouette over all rows; None where it is not defined (k < 2 or k >= N)."""
-    if k < 2 or k >= len(z_NP):
-        return None
-    means_KP = cluster_means(z_NP, cluster_ids_N, k=k)
-    sizes_K = np.bincount(cluster_ids_N, minlength=k)
-    rows = silhouette_rows(z_NP, cluster_ids_N, means_KP=means_KP, sizes_K=sizes_K)
-    return float(rows.mean(dtype=np.float64))

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -39,28 +39,45 @@ def life(place: str, prepare: Callable[[], None]) -> bool:
     return code != 0
 
 
-def points_survived(folder: Path, *, stride: int) -> dict[str, int]:
-    """Kill at every `stride`-th point of every mode; counts the points."""
-    counts = dict.fromkeys(MODES, 0)
-    for mode, prepare in MODES.items():
+def points_survived(
+    modes: Iterable[str], live: Callable[[str, str, int | None], bool], *, stride: int
+) -> dict[str, int]:
+    """Kill at every `stride`-th point of every mode, start again; counts the points.
+
+    `live(place, mode, number)` is one life of the job, killed at the given point of the mode, or
+    at none for None; it returns whether it was killed. A place is a name for one table.
+    """
+    counts = dict.fromkeys(modes, 0)
+    for mode in counts:
         for number in itertools.count(1, stride):
-            place = str(folder / f"{mode.replace(' ', '-')}-{number}")
-            if not life(place, lambda p=place, n=number, f=prepare: f(p, n)):  # type: ignore[misc]
+            place = f"{mode.replace(' ', '-')}-{number}"
+            if not live(place, mode, number):
                 break
-            assert not life(place, lambda: None)
-            check_finished(place, tidy=True)
+            assert not live(place, mode, None)
             counts[mode] += 1
     return counts
 
 
+def local_points_survived(folder: Path, *, stride: int) -> dict[str, int]:
+    def live(name: str, mode: str, number: int | None) -> bool:
+        place = str(folder / name)
+        if number is not None:
+            return life(place, lambda: MODES[mode](place, number))
+        was_killed = life(place, lambda: None)
+        check_finished(place, tidy=True)
+        return was_killed
+
+    return points_survived(MODES, live, stride=stride)
+
+
 def test_a_few_kill_points(tmp_path: Path) -> None:
-    counts = points_survived(tmp_path, stride=13)
+    counts = local_points_survived(tmp_path, stride=13)
     assert all(counts.values()), counts
 
 
 @pytest.mark.chaos
 def test_every_kill_point(tmp_path: Path, record: Record) -> None:
-    counts = points_survived(tmp_path, stride=1)
+    counts = local_points_survived(tmp_path, stride=1)
     assert sum(counts.values()) >= 150
     shown = ", ".join(f"{count} {mode}" for mode, count in counts.items())
     record(
@@ -102,16 +119,16 @@ def s3_points_survived(proxy: FaultProxy, *, stride: int) -> dict[str, int]:
 
     bucket = f"b-{uuid.uuid4().hex}"
     s3fs.S3FileSystem().mkdir(bucket)
-    counts = dict.fromkeys(("kill_before", "kill_middle", "kill_after"), 0)
-    for mode in counts:
-        for number in itertools.count(1, stride):
-            place = f"s3://{bucket}/{mode}-{number}"
-            if not s3_life(proxy, place, at_request(mode, number)):
-                break
-            assert not s3_life(proxy, place, healthy)
-            check_finished(place, tidy=False)
-            counts[mode] += 1
-    return counts
+
+    def live(name: str, mode: str, number: int | None) -> bool:
+        place = f"s3://{bucket}/{name}"
+        if number is not None:
+            return s3_life(proxy, place, at_request(mode, number))
+        was_killed = s3_life(proxy, place, healthy)
+        check_finished(place, tidy=False)
+        return was_killed
+
+    return points_survived(("kill_before", "kill_middle", "kill_after"), live, stride=stride)
 
 
 def test_a_few_kill_points_on_s3(proxy: FaultProxy) -> None:

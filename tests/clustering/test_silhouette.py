@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import silhouette_samples
 
-from clusterlib.clustering.silhouette import cluster_means, silhouette_rows, silhouette_score
+from clusterlib.clustering.scores import internal_scores
+from clusterlib.clustering.silhouette import cluster_means, silhouette_rows
 
 
 def unit_rows(rows: int, dim: int, *, seed: int = 0) -> np.ndarray:
@@ -36,7 +37,7 @@ def test_it_equals_the_cosine_silhouette_of_all_pairs(
     ids[:k] = np.arange(k)
     expected = silhouette_samples(z.astype(np.float64), ids, metric="cosine")
     np.testing.assert_allclose(ours(z, ids, k), expected, atol=1e-5)
-    assert silhouette_score(z, ids, k=k) == pytest.approx(expected.mean(), abs=1e-5)
+    assert internal_scores(z, ids, k=k).silhouette == pytest.approx(expected.mean(), abs=1e-5)
 
 
 def test_a_cluster_of_one_scores_zero() -> None:
@@ -61,8 +62,8 @@ def test_identical_rows_in_two_clusters_score_zero() -> None:
 def test_one_cluster_has_no_silhouette() -> None:
     z, ids = unit_rows(9, 3), np.zeros(9, dtype=np.int32)
     assert (ours(z, ids, 1) == 0).all()
-    assert silhouette_score(z, ids, k=1) is None
-    assert silhouette_score(z, np.arange(9, dtype=np.int32), k=9) is None
+    assert internal_scores(z, ids, k=1).silhouette is None
+    assert internal_scores(z, np.arange(9, dtype=np.int32), k=9).silhouette is None
 
 
 def test_means_are_those_of_each_cluster() -> None:

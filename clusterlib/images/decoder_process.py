@@ -58,6 +58,7 @@ def _geometry(found: dict[str, Any]) -> Geometry:
         crop=tuple(crop) if crop else None,
         interpolation=found["interpolation"],
         background=found["background"],
+        spare=found["spare"],
     )
 
 

@@ -80,6 +80,11 @@ class TorchEncoder:
         """Images in one forward pass, where they fit."""
         return self._batch_size
 
+    @property
+    def fitting(self) -> int:
+        """Images in one forward pass at present: fewer where memory is short."""
+        return self._fitting
+
     def resize_batch(self, size: int) -> None:
         """Work with batches of `size` images from now on."""
         self._batch_size = self._fitting = size

@@ -27,6 +27,8 @@ class StageProgress:
         self._task = live.add_task(name, total=None, words="") if live else None
         self._done = 0
         self._resumed = 0
+        self._last = (self.started, 0)
+        self._first: tuple[float, int] | None = None  # when something was done, and how much
         self.notes: list[str] = []
 
     def total(self, rows: int, *, done: int = 0) -> None:
@@ -46,6 +48,8 @@ class StageProgress:
     def reach(self, done: int, *, words: str = "") -> None:
         """`done` rows are done altogether."""
         self._done = done
+        self._last = (time.monotonic(), done)
+        self._first = self._first or self._last
         if self._live and self._task is not None:
             rate = f"{self.rate:,.0f}/s"
             text = f"{rate} {words}".strip()
@@ -59,6 +63,13 @@ class StageProgress:
     def rate(self) -> float:
         """Rows a second of this run."""
         return (self._done - self._resumed) / max(time.monotonic() - self._working, 1e-9)
+
+    @property
+    def steady_rate(self) -> float | None:
+        """Rows a second from the first news to the last, without start-up; None if that is one."""
+        if self._first is None or self._first == self._last:
+            return None
+        return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
 
 
 class Screen:

@@ -90,16 +90,16 @@ class TorchEncoder:
         self._batch_size = self._fitting = size
         self._fitted = 0
 
-    def compile(self) -> None:
+    def compile(self, *, backend: str = "inductor") -> None:
         """Compile normalisation and network into one program for the present batch size.
 
-        Takes tens of seconds. Every batch is padded to the full size afterwards, since another size
-        would be another program.
+        Takes tens of seconds with torch's own backend, `inductor`. Every batch is padded to the
+        full size afterwards, since another size would be another program.
 
         Raises:
             ConfigError: torch cannot compile the network here.
         """
-        compiled = torch.compile(self._embed, dynamic=False)
+        compiled = torch.compile(self._embed, dynamic=False, backend=backend)
         height, width = self._input_HW
         try:
             with torch.inference_mode():

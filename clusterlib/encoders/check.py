@@ -1,4 +1,4 @@
-"""Whether an encoder works at all, before images are read."""
+"""Whether an encoder gives usable vectors, before any image is read."""
 
 from __future__ import annotations
 
@@ -6,30 +6,36 @@ import numpy as np
 
 from clusterlib.encoders.select import Encoder
 from clusterlib.encoders.spec import EncoderSpec
-from clusterlib.errors import ConfigError
+from clusterlib.errors import ConfigError, InputError
 
 
 def check_encoder(encoder: Encoder, spec: EncoderSpec) -> int:
-    """The number of dimensions D, after a try with two pictures of noise.
+    """Embed a picture of noise and its mirror image; returns the number of dimensions.
 
     Raises:
-        ConfigError: no vector for each picture, a vector that is not finite, or the same for both.
+        ConfigError: the network does not take pictures of the spec's size, or does not return one
+            vector a picture.
+        InputError: its vectors are NaN, infinite or zero, as damaged weights make them.
     """
-    noise = np.random.default_rng(0).integers(0, 256, (2, *spec.geometry.output, 3), dtype=np.uint8)
-    x_ND = encoder.encode(noise)
+    height, width = spec.geometry.output
+    noise = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
+    pixels_NHWC = np.concatenate([noise, noise[:, :, ::-1]])
+    try:
+        x_ND = encoder.encode(pixels_NHWC)
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ConfigError(
+            f"encoder.model: {spec.model} does not take pictures of {width} x {height} pixels "
+            f"with encoder.pooling='{spec.pooling}': {reason}"
+        ) from None
     if x_ND.ndim != 2 or len(x_ND) != 2 or x_ND.shape[1] < 2:
         raise ConfigError(
-            f"encoder.model: {spec.model} gave an array of shape {x_ND.shape} for 2 pictures, not "
-            "one vector each; choose another model or encoder.pooling"
+            f"encoder.model: {spec.model} with encoder.pooling='{spec.pooling}' returned an array "
+            f"of shape {x_ND.shape} for 2 pictures, not one vector each; choose another pooling"
         )
     if not np.isfinite(x_ND).all():
-        raise ConfigError(
-            f"encoder.model: {spec.model} gave NaN or infinite vectors for a picture of noise; its "
-            "weights are broken, or try encoder.precision=float32"
-        )
-    if np.array_equal(x_ND[0], x_ND[1]):
-        raise ConfigError(
-            f"encoder.model: {spec.model} gives one vector for different pictures; choose another "
-            "model or encoder.pooling"
+        raise InputError(
+            f"{spec.model}: vectors are NaN, infinite or zero in {spec.precision}; the weights are "
+            "damaged, or encoder.precision=float32 is needed"
         )
     return int(x_ND.shape[1])

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import silhouette_samples
 
+from clusterlib.clustering.picks import ALL_KINDS
 from clusterlib.config import validate_config
-from clusterlib.stages.assign_clusters import assign_clusters
+from clusterlib.stages.assign_clusters import assign_clusters, read_confusion
 from clusterlib.stages.build_catalog import build_catalog
 from clusterlib.stages.fit_clusters import fit_clusters
 from clusterlib.stages.model_files import read_model
@@ -39,7 +40,8 @@ def embedded_run(
     """A run whose embeddings are there, in files of this size, written in this order."""
     names = [f"mem://{i}" for i in range(ROWS)]
     folder.mkdir()
-    pq.write_table(pa.table({"uri": names}), folder / "images.parquet")
+    labels = [f"label {i % 3}" for i in range(ROWS)]
+    pq.write_table(pa.table({"uri": names, "label": labels}), folder / "images.parquet")
     tree = settings(
         folder / "images.parquet",
         folder / "run",
@@ -122,7 +124,19 @@ def test_noise_is_in_no_cluster(tmp_path: Path) -> None:
     assert clusters["cluster_id"].to_pylist() == list(range(ids.max() + 1))
     assert clusters["size"].to_pylist() == np.bincount(ids[ids >= 0]).tolist()
     noise = set(rows["row_id"].to_numpy()[ids == -1].tolist())
-    for kind in ("nearest", "boundary", "random"):
+    for kind in ALL_KINDS:
         for picks in clusters[kind].to_pylist():
             assert picks
             assert noise.isdisjoint(pick["row_id"] for pick in picks)
+    histogram = np.array(clusters["silhouette_histogram"].to_pylist())
+    np.testing.assert_array_equal(histogram.sum(axis=1), clusters["size"].to_numpy())
+    assert (np.diff(clusters["silhouette_quantiles"].to_pylist(), axis=1) >= 0).all()
+    clustered = dict(zip(rows["row_id"].to_pylist(), ids.tolist(), strict=True))
+    for cluster, picks in enumerate(clusters["diverse"].to_pylist()):
+        assert len(picks) > 1
+        assert all(clustered[pick["row_id"]] == cluster for pick in picks)
+    table = read_confusion(session.fit(run_id))
+    assert table is not None
+    assert table.labels == ("label 0", "label 1", "label 2")
+    assert sum(table.counts[-1]) == (ids == -1).sum()
+    assert table.support == (300, 300, 300)

@@ -26,7 +26,7 @@ from clusterlib.clustering.model import (
     micro_inside_clusters,
 )
 from clusterlib.clustering.resampling import resampled_scores
-from clusterlib.clustering.space import fit_space
+from clusterlib.clustering.space import Space, fit_space
 from clusterlib.clustering.sweep import KScore, k_grid, sweep
 from clusterlib.config import ClusteringConfig
 
@@ -52,7 +52,7 @@ def scored(x: np.ndarray, y: np.ndarray | None, *, k_min: int, k_max: int, seed:
     }
 
 
-def prepared(z: np.ndarray, method: Method, *, k_max: int, seed: int):
+def prepared(z: np.ndarray, method: Method, *, k_max: int, seed: int, space: Space | None = None):
     """`prepare` with the default settings."""
     return prepare(
         z,
@@ -61,6 +61,7 @@ def prepared(z: np.ndarray, method: Method, *, k_max: int, seed: int):
         iterations=DEFAULTS.iterations,
         min_cluster_rows=DEFAULTS.min_cluster_rows,
         seed=seed,
+        space=space,
     )
 
 
@@ -137,7 +138,7 @@ def groups(x: np.ndarray, method: Method, *, k: int, seed: int) -> np.ndarray:
     """Clusters of all rows by the whole path: space, fit, micro-clusters, assignment."""
     space = fit_space(x, dim=DEFAULTS.pca_dim, scaling=DEFAULTS.scaling)
     z = space.transform(x)
-    found = prepared(z, method, k_max=DEFAULTS.k_max, seed=seed)
+    found = prepared(z, method, k_max=DEFAULTS.k_max, seed=seed, space=space)
     fit = found.fit_at(k)
     if found.by_centroid:
         micro = micro_below_centroids(found.micro.fit.centroids_KP, fit.centroids_KP)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Scaling = Literal["whitened", "partial", "centered"]
 # Each kept axis is divided by this power of its standard deviation.
-_POWERS: Final[dict[Scaling, float]] = {"whitened": 1.0, "partial": 0.75, "centered": 0.0}
+POWERS: Final[dict[Scaling, float]] = {"whitened": 1.0, "partial": 0.75, "centered": 0.0}
 
 _BLOCK_ROWS = 16_384
 
@@ -49,6 +49,18 @@ class Space:
         z_NP[flat_N] = 0
         z_NP[flat_N, 0] = 1
         return np.ascontiguousarray(z_NP, dtype=np.float32)
+
+    def rescaled(self, z_NP: NDArray[np.float32], *, power: float) -> NDArray[np.float32]:
+        """Unit rows of this space as if its axes were divided by another power of their deviation.
+
+        Each row's length is lost, but only the direction counts.
+        """
+        divisors_P = np.maximum(self.explained_P, 1e-30) ** (power / 2)
+        lengths_P = np.linalg.norm(self.projection_DP, axis=0)
+        scale_P = 1 / np.maximum(divisors_P * lengths_P, 1e-30)
+        scaled_NP = z_NP * (scale_P / scale_P.max())
+        norm_N1 = np.maximum(np.linalg.norm(scaled_NP, axis=1, keepdims=True), 1e-12)
+        return np.ascontiguousarray(scaled_NP / norm_N1, dtype=np.float32)
 
 
 @dataclass
@@ -127,7 +139,7 @@ def space_of(
     # The sign of an eigenvector is arbitrary; fix it, so that equal data give equal spaces.
     signs_P = np.sign(axes_DP[np.abs(axes_DP).argmax(axis=0), np.arange(kept)])
     axes_DP = axes_DP * signs_P
-    axes_DP = axes_DP / np.maximum(variance_D[:kept], 1e-30) ** (_POWERS[scaling] / 2)
+    axes_DP = axes_DP / np.maximum(variance_D[:kept], 1e-30) ** (POWERS[scaling] / 2)
     return Space(
         mean_D=(origin_D + shift_D).astype(np.float32),
         projection_DP=axes_DP.astype(np.float32),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -21,19 +20,17 @@ from clusterlib.clustering.statistics import ClusterSums, cluster_sums, empty_su
 from clusterlib.errors import InputError
 from clusterlib.run import Fit
 from clusterlib.stages.compact_table import compact_table
-from clusterlib.stages.describe_clusters import agreement_uri, confusion_uri, describe, vectors
+from clusterlib.stages.describe_clusters import agreement_uri, confusion_uri, describe
 from clusterlib.stages.fit_clusters import read_record
 from clusterlib.stages.model_files import read_model, statistics_uri
 from clusterlib.stages.progress import StageProgress
+from clusterlib.stages.scan_embeddings import group_files, vectors
 from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import batches, commit_stream, run_tasks
 from clusterlib.tables.committed import CommittedTable, write_proposal
 from clusterlib.tables.parquet import read_parquet
-from clusterlib.tables.protocol import CommittedFile
 from clusterlib.tables.ranges import Ranges, RowSet, contains
 from clusterlib.tables.schemas import ASSIGNMENTS
-
-ROWS_PER_TASK = 50_000
 
 
 def assign_clusters(session: Session) -> None:
@@ -140,30 +137,6 @@ def _sum_group(
         mine = contains(ranges, rows["row_id"].to_numpy())
         total.add(cluster_sums(vectors(rows)[mine], model))
     return {"sums": [total.to_bytes()]}
-
-
-def group_files(
-    files: Sequence[CommittedFile], missing: Ranges, *, rows_per_task: int = ROWS_PER_TASK
-) -> list[tuple[list[str], Ranges]]:
-    """Embedding files and the missing rows that each task settles with them.
-
-    Every missing row is in exactly one group. The last has those of no file, since they were all
-    quarantined.
-    """
-    groups: list[tuple[list[str], RowSet]] = []
-    rest = RowSet(missing)
-    for file in files:
-        mine = rest.intersection(file.ranges)
-        if not mine:
-            continue
-        if not groups or len(groups[-1][1]) >= rows_per_task:
-            groups.append(([], RowSet()))
-        groups[-1][0].append(file.entry.path)
-        groups[-1][1].add(mine)
-        rest.remove(mine)
-    if rest:
-        groups.append(([], rest))
-    return [(paths, rows.ranges) for paths, rows in groups]
 
 
 def _assign_group(

@@ -25,6 +25,7 @@ from clusterlib.clustering.picks import ALL_KINDS, diverse_rows, row_hash, top_p
 from clusterlib.clustering.silhouette import PROFILE_BINS, profile_quantiles, silhouette_profile
 from clusterlib.run import Fit
 from clusterlib.stages.model_files import read_model
+from clusterlib.stages.scan_embeddings import vectors
 from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import batches, run_tasks
 from clusterlib.tables.committed import CommittedTable
@@ -131,13 +132,6 @@ def _diverse(
     )
     ranks = [np.arange(len(rows), dtype=np.float64) for rows in chosen]
     return np.concatenate(chosen), np.concatenate(ranks)
-
-
-def vectors(table: pa.Table) -> np.ndarray:
-    """The embeddings, (N, D) as they are stored."""
-    column = table["embedding"].combine_chunks()
-    x_ND: np.ndarray = column.flatten().to_numpy(zero_copy_only=False)
-    return x_ND.reshape(table.num_rows, column.type.list_size)
 
 
 def _describe_file(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +13,11 @@ import pytest
 from sklearn.metrics import silhouette_samples
 
 from clusterlib.clustering.picks import ALL_KINDS
+from clusterlib.clustering.space import fit_space
 from clusterlib.config import validate_config
 from clusterlib.stages.assign_clusters import assign_clusters, read_confusion
 from clusterlib.stages.build_catalog import build_catalog
-from clusterlib.stages.fit_clusters import fit_clusters
+from clusterlib.stages.fit_clusters import fit_clusters, read_record
 from clusterlib.stages.model_files import read_model
 from clusterlib.stages.session import Session, open_session
 from clusterlib.tables.committed import write_proposal
@@ -34,9 +36,7 @@ def vectors() -> np.ndarray:
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
-def embedded_run(
-    folder: Path, *, rows_per_file: int, order: str, method: str = "kmeans"
-) -> Session:
+def embedded_run(folder: Path, *, rows_per_file: int, order: str, **clustering: Any) -> Session:
     """A run whose embeddings are there, in files of this size, written in this order."""
     names = [f"mem://{i}" for i in range(ROWS)]
     folder.mkdir()
@@ -46,7 +46,7 @@ def embedded_run(
         folder / "images.parquet",
         folder / "run",
         sample={"rows": 400},
-        clustering={"k": "auto", "method": method},
+        clustering={"k": "auto"} | clustering,
     )
     session = open_session(validate_config(tree))
     build_catalog(session)
@@ -114,8 +114,10 @@ def test_layout_and_order_change_nothing_and_silhouettes_are_exact(tmp_path: Pat
     assert model.sizes_K.sum() == ROWS
 
 
-def test_noise_is_in_no_cluster(tmp_path: Path) -> None:
-    session = embedded_run(tmp_path / "a", rows_per_file=300, order="forward", method="hdbscan")
+def test_noise_is_in_no_cluster_and_the_space_is_that_of_all_rows(tmp_path: Path) -> None:
+    session = embedded_run(
+        tmp_path / "a", rows_per_file=300, order="forward", method="hdbscan", space="exact"
+    )
     _, rows = outcome(session)
     _, run_id = session.embeddings()
     clusters = pq.read_table(session.fit(run_id).clusters)
@@ -140,3 +142,27 @@ def test_noise_is_in_no_cluster(tmp_path: Path) -> None:
     assert table.labels == ("label 0", "label 1", "label 2")
     assert sum(table.counts[-1]) == (ids == -1).sum()
     assert table.support == (300, 300, 300)
+    space = read_model(session.fit(run_id).model).space
+    expected = fit_space(vectors(), dim=16, scaling="centered")
+    np.testing.assert_allclose(space.mean_D, expected.mean_D, atol=1e-6)
+    np.testing.assert_allclose(space.projection_DP, expected.projection_DP, atol=1e-3)
+    variance = pq.read_table(f"{session.fit(run_id).model}/variance.parquet")
+    np.testing.assert_allclose(variance["share"], expected.shares_D, atol=1e-6)
+    assert sum(variance["kept"].to_pylist()) == session.config.clustering.pca_dim
+
+
+def test_sizes_that_are_asked_for_and_the_changed_k_are_reported(tmp_path: Path) -> None:
+    session = embedded_run(
+        tmp_path / "a", rows_per_file=300, order="forward", k=3, min_size=20, max_size=0.2
+    )
+    _, run_id = session.embeddings()
+    record = read_record(session.fit(run_id))
+    assert record is not None
+    assert record["k"] > 3
+    assert record["split"] >= 1
+    assert f"split, which makes it {record['k']}" in record["reason"]
+    sizes = pq.read_table(session.fit(run_id).clusters)["size"].to_numpy()
+    assert len(sizes) == record["k"]
+    assert sizes.max() < 0.25 * ROWS  # the sample is half of the rows, so roughly
+    interval = record["euclidean_silhouette"]
+    assert interval["low"] <= interval["value"] <= interval["high"]

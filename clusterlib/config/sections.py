@@ -117,8 +117,9 @@ class ClusteringConfig(_Section):
         "(cluster -1); plane: k-means on a map in two dimensions, for comparison.",
     )
     # Mean AMI at the true k over digits, digit pixels and drawings: benchmarks/clustering.md.
-    pca_dim: Positive | Annotated[float, Field(gt=0, lt=1)] = Field(
+    pca_dim: int | float = Field(
         64,
+        gt=0,
         description="Dimensions kept by PCA before clustering; below 1: as many as hold this share "
         "of the variance.",
     )
@@ -157,6 +158,10 @@ class ClusteringConfig(_Section):
             raise ValueError("k=[] leaves nothing to choose from; name numbers, or say auto")
         if self.k_min > self.k_max:
             raise ValueError(f"k_min={self.k_min} is above k_max={self.k_max}; swap them")
+        if self.pca_dim >= 1 and self.pca_dim != int(self.pca_dim):
+            raise ValueError(
+                f"pca_dim={self.pca_dim} is neither a number of dimensions nor a share below 1"
+            )
         low, high = self.min_size, self.max_size
         if low and high and (low < 1) == (high < 1) and high < 2 * low:
             raise ValueError(

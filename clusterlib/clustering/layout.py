@@ -30,7 +30,7 @@ _MOMENTUM, _SECOND_MOMENT = 0.9, 0.999
 def fuzzy_graph(z_NP: NDArray[np.float32]) -> sp.csr_matrix:
     """How surely rows are neighbors, 0...1, symmetric (N, N), of at least 2 unit rows.
 
-    Each row is sure of its nearest neighbor, and its scale is such that all add up to log2 J.
+    Each row is sure of its nearest neighbor; by its scale all J add up to log2(J + 1).
     """
     neighbors = min(NEIGHBORS, len(z_NP) - 1)
     ids_NJ, cosine_NJ = nearest_rows(z_NP, count=neighbors)

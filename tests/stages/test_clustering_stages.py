@@ -15,13 +15,14 @@ from sklearn.metrics import silhouette_samples
 from clusterlib.clustering.picks import ALL_KINDS
 from clusterlib.clustering.space import fit_space
 from clusterlib.config import validate_config
+from clusterlib.errors import ClusteringError
 from clusterlib.stages.assign_clusters import assign_clusters, read_confusion
 from clusterlib.stages.build_catalog import build_catalog
 from clusterlib.stages.fit_clusters import fit_clusters, read_record
 from clusterlib.stages.model_files import read_model
 from clusterlib.stages.session import Session, open_session
-from clusterlib.tables.committed import write_proposal
-from clusterlib.tables.schemas import embeddings_schema, sample_schema
+from clusterlib.tables.committed import CommittedTable, write_proposal
+from clusterlib.tables.schemas import QUARANTINE, embeddings_schema, sample_schema
 from tests.conftest import settings
 
 ROWS, DIM = 900, 24
@@ -36,11 +37,10 @@ def vectors() -> np.ndarray:
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
-def embedded_run(folder: Path, *, rows_per_file: int, order: str, **clustering: Any) -> Session:
-    """A run whose embeddings are there, in files of this size, written in this order."""
-    names = [f"mem://{i}" for i in range(ROWS)]
+def new_run(folder: Path, *, rows: int, **clustering: Any) -> tuple[Session, CommittedTable]:
+    """A run with its catalogue, and the table of its embeddings."""
     folder.mkdir()
-    labels = [f"label {i % 3}" for i in range(ROWS)]
+    names, labels = [f"mem://{i}" for i in range(rows)], [f"label {i % 3}" for i in range(rows)]
     pq.write_table(pa.table({"uri": names, "label": labels}), folder / "images.parquet")
     tree = settings(
         folder / "images.parquet",
@@ -50,18 +50,27 @@ def embedded_run(folder: Path, *, rows_per_file: int, order: str, **clustering: 
     )
     session = open_session(validate_config(tree))
     build_catalog(session)
-    table = session.table(session.run.uri, log=session.run.embed_log, rows=ROWS)
+    table = session.table(session.run.uri, log=session.run.embed_log, rows=rows)
     table.open(session.embed_settings(session.catalog()))
-    starts = list(range(0, ROWS, rows_per_file))
+    return session, table
+
+
+def embedded_run(
+    folder: Path, *, rows_per_file: int, order: str, rows: int = ROWS, **clustering: Any
+) -> Session:
+    """A run whose embeddings are there, in files of this size, written in this order."""
+    session, table = new_run(folder, rows=rows, **clustering)
+    names = [f"mem://{i}" for i in range(rows)]
+    starts = list(range(0, rows, rows_per_file))
     if order == "backward":
         starts.reverse()
     elif order == "mixed":
         np.random.default_rng(0).shuffle(starts)
     for start in starts:
-        ids = np.arange(start, min(start + rows_per_file, ROWS))
+        ids = np.arange(start, min(start + rows_per_file, rows))
         flat = pa.array(vectors()[ids].ravel())
         schema = embeddings_schema(DIM, "float32")
-        rows = pa.Table.from_arrays(
+        part = pa.Table.from_arrays(
             [
                 pa.array(ids),
                 *[pa.array([names[i] for i in ids])] * 2,
@@ -71,12 +80,13 @@ def embedded_run(folder: Path, *, rows_per_file: int, order: str, **clustering: 
             ],
             schema=schema,
         )
-        chosen = pa.array(np.flatnonzero(ids % 2 == 0))  # half of the rows are the sample
-        sample = rows.select(["row_id", "embedding"]).take(chosen)
+        # Half of the rows are the sample.
+        chosen = pa.array(np.flatnonzero(ids % 2 == 0), pa.int64())
+        sample = part.select(["row_id", "embedding"]).take(chosen)
         sample = sample.append_column("thumbnail", pa.array([b""] * len(chosen), pa.binary()))
         proposal = write_proposal(
             session.run.uri,
-            {"embeddings": rows, "sample": sample.cast(sample_schema(DIM, "float32"))},
+            {"embeddings": part, "sample": sample.cast(sample_schema(DIM, "float32"))},
             ranges=((int(ids[0]), int(ids[-1]) + 1),),
             started_at=time.time(),
         )
@@ -166,3 +176,28 @@ def test_sizes_that_are_asked_for_and_the_changed_k_are_reported(tmp_path: Path)
     assert sizes.max() < 0.25 * ROWS  # the sample is half of the rows, so roughly
     interval = record["euclidean_silhouette"]
     assert interval["low"] <= interval["value"] <= interval["high"]
+
+
+@pytest.mark.parametrize("method", ["kmeans", "manifold"])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_one_or_two_images_end_in_clusters(tmp_path: Path, rows: int, method: str) -> None:
+    session = embedded_run(
+        tmp_path / "a", rows_per_file=300, order="forward", rows=rows, method=method
+    )
+    _, run_id = session.embeddings()
+    assert sum(pq.read_table(session.fit(run_id).clusters)["size"].to_pylist()) == rows
+
+
+def test_no_embedded_image_is_a_clear_error(tmp_path: Path) -> None:
+    session, table = new_run(tmp_path / "a", rows=2)
+    bad = [
+        {"row_id": i, "image_id": str(i), "uri": "", "code": "empty", "detail": "", "attempts": 1}
+        for i in range(2)
+    ]
+    quarantine = pa.Table.from_pylist(bad, schema=QUARANTINE)
+    proposal = write_proposal(
+        session.run.uri, {"quarantine": quarantine}, ranges=((0, 2),), started_at=time.time()
+    )
+    assert table.commit([proposal])
+    with pytest.raises(ClusteringError, match="nothing to cluster"):
+        fit_clusters(session)

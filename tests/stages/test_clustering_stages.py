@@ -45,6 +45,7 @@ def new_run(folder: Path, *, rows: int, **clustering: Any) -> tuple[Session, Com
     tree = settings(
         folder / "images.parquet",
         folder / "run",
+        catalog={"label_column": "label"},
         sample={"rows": 400},
         clustering={"k": "auto"} | clustering,
     )

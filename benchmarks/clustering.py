@@ -64,8 +64,8 @@ def faiss_fit(z: np.ndarray, k: int, *, seed: int) -> np.ndarray:
 
 
 def our_fit(z: np.ndarray, k: int, *, seed: int) -> np.ndarray:
-    """One k by the sweep's own path: over-cluster and merge; that inertia needs no polish."""
-    found = prepare(z, method="kmeans", k_max=k, iterations=0, min_cluster_rows=10, seed=seed)
+    """One k by the sweep's own path: over-cluster, merge, polish once."""
+    found = prepare(z, method="kmeans", k_max=k, iterations=1, min_cluster_rows=10, seed=seed)
     return found.fit_at(k).centroids_KP
 
 

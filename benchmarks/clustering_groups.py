@@ -4,7 +4,7 @@
     python -m benchmarks.clustering_groups groups stamps  one table of one set
 
 The sets are those of cluster_sets.py. Labels judge; nothing is fitted to them. The published
-recipes run on the same embeddings; those on UMAP need umap-learn.
+recipes run on the same embeddings; those on UMAP need the extra clusterlib[bench].
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clusterlib.clustering.picks import row_hash, top_per_cluster
+from clusterlib.clustering.picks import diverse_rows, row_hash, top_per_cluster
 
 # Few values, so that ties are common.
 rows = st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.5, 1.0])), max_size=40)
@@ -70,3 +70,41 @@ def test_a_hash_never_changes() -> None:
     # The sample of a stored run depends on these.
     stored = [0.4586484713125917, 0.38860209574105653, 0.4393127789897583]
     assert row_hash(np.array([0, 1, 2**40]), seed=0).tolist() == stored
+
+
+def test_diverse_rows_are_far_from_each_other_and_never_outliers() -> None:
+    angles = np.deg2rad([0, 1, 2, 45, 46, 90, 90, 200])
+    z = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    ids = np.array([0, 0, 0, 0, 0, 0, 0, 0], dtype=np.int32)
+    known = {
+        "distances_N": np.array([5, 5, 1, 5, 5, 5, 5, 9], dtype=np.float32),
+        "is_outlier_N": np.array([False] * 7 + [True]),
+        "row_ids_N": np.arange(100, 108),
+    }
+    (found,) = diverse_rows(z, ids, seed=0, limit=3, **known)
+    assert found[0] == 102  # the nearest
+    assert found[1] in (105, 106)  # the farthest from it, once
+    assert found[2] in (103, 104)
+    (everything,) = diverse_rows(z, ids, seed=0, **known)
+    assert len(everything) == 6  # the two equal rows are one picture
+    assert 107 not in everything
+
+
+def test_diverse_rows_do_not_depend_on_order_and_pass_noise_over() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(2000, 5)).astype(np.float32)
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    ids = rng.integers(-1, 3, 2000).astype(np.int32)
+    known = {
+        "distances_N": rng.random(2000, dtype=np.float32),
+        "is_outlier_N": rng.random(2000) < 0.1,
+        "row_ids_N": np.arange(2000),
+    }
+    one = diverse_rows(z, ids, seed=1, **known)
+    turn = rng.permutation(2000)
+    other = diverse_rows(z[turn], ids[turn], seed=1, **{n: v[turn] for n, v in known.items()})
+    assert [rows.tolist() for rows in one] == [rows.tolist() for rows in other]
+    assert [set(ids[rows]) for rows in one] == [{0}, {1}, {2}]
+    spread = [1 - z[rows] @ z[rows].T for rows in one]
+    assert all(s[np.triu_indices(8, 1)].min() > 0.2 for s in spread)
+    assert diverse_rows(z[:0], ids[:0], seed=0, **{n: v[:0] for n, v in known.items()}) == []

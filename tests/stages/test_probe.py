@@ -10,7 +10,7 @@ import torch
 from clusterlib.config import EncoderConfig, validate_config
 from clusterlib.encoders.forward import TorchEncoder
 from clusterlib.encoders.select import describe_encoder, load_encoder
-from clusterlib.errors import ConfigError
+from clusterlib.errors import InputError
 from clusterlib.stages import embed_probe
 from clusterlib.stages.build_catalog import build_catalog
 from clusterlib.stages.embed_images import embed_images
@@ -88,7 +88,7 @@ def test_a_broken_network_stops_the_job_before_images_are_read(
     tree = settings(shapes_folder, tmp_path / "run", encoder={"model": broken_model})
     session = open_session(validate_config(tree))
     build_catalog(session)
-    with pytest.raises(ConfigError, match="NaN or infinite") as caught:
+    with pytest.raises(InputError, match="NaN, infinite or zero") as caught:
         embed_images(session)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run" / "embeddings").exists()

@@ -22,6 +22,7 @@ from clusterlib.report.comparison import Pair, match_clusters
 from clusterlib.report.content import Content, Rejects
 from clusterlib.report.site import compare_pages
 from clusterlib.run import Fit, Run
+from clusterlib.stages.other_fit import find_fit
 from clusterlib.stages.report_content import run_facts
 from clusterlib.stages.session import Session
 from clusterlib.tables.committed import CommittedTable
@@ -55,7 +56,7 @@ def compare_runs(session: Session, *, other: str = "") -> None:
         raise InputError("other: give other=<run or fit> to compare with")
     _, run_id = session.embeddings()
     a = _side(session, session.run, session.fit(run_id))
-    run, fit = _find(storage.absolute(other))
+    run, fit = find_fit(storage.absolute(other))
     b = _side(session, run, fit)
     counts_AB = _contingency(a, b)
     if not counts_AB.sum():
@@ -94,16 +95,6 @@ def compare_runs(session: Session, *, other: str = "") -> None:
         f"NMI {score.nmi:.3f}, ARI {score.ari:.3f}"
     )
     session.screen.say(f"comparison {storage.join(folder, 'index.html')}")
-
-
-def _find(uri: str) -> tuple[Run, Fit]:
-    head, slash, fit_id = uri.rstrip("/").rpartition("/fits/")
-    run = Run(head if slash else uri)
-    if not slash:
-        fit_id = (storage.read_json(run.latest) or {}).get("fit_id", "")
-        if not fit_id:
-            raise InputError(f"{uri}: no finished fit here (no latest.json)")
-    return run, run.fit(fit_id)
 
 
 def _side(session: Session, run: Run, fit: Fit) -> _Side:

@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 BLUE, ORANGE, RED = "#3b6fd4", "#c2571a", "#c23a3a"
 KNIVES = 48  # more blades than this cannot be told apart
@@ -44,6 +45,8 @@ def curve_svg(
         ticks = _spread(ks)
         axes.set_xticks(ticks, [str(k) for k in ticks])
         axes.minorticks_off()
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return _text(figure, f"{title} against k; k = {chosen} is chosen")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -87,7 +86,8 @@ def apply_labels(
         record = _record(counts, plan, landmarks, images, learned, asked)
         record["cluster_names"] = _cluster_names(answers)
         taught = {
-            **asdict(plan),
+            "names": plan.names_M,
+            "purities": plan.purities_M,
             "everywhere": not answers.names,
             **{k: record[k] for k in ("cluster_names", "probe_right_on_held_out_checked")},
         }

@@ -58,6 +58,7 @@ def take_over_fit(session: Session, fit: Fit, *, run_id: str) -> dict[str, Any]:
         "fit_id": fit.fit_id,
         "reason": f"the clusters are those of fit {source.fit_id}",
         "fit_from": source.uri,
+        "euclidean_silhouette": None,  # it was measured on the other run's images
         "settings": session.fit_settings(run_id),
     }
     storage.write_bytes(fit.config, dump_yaml(session.config).encode())

@@ -105,7 +105,7 @@ def test_search_and_sort(browser: Any, report: Path) -> None:
         assert shown(page)[0] == str(CLUSTERS - 1)
         page.click(".card >> nth=0 >> .cover")
         assert page.url.endswith("clusters/00011.html")
-        page.wait_for_function(f"document.querySelector('.sheet img').naturalWidth == {4 * 48}")
+        page.wait_for_function(f"document.querySelector('.sheet img')?.naturalWidth == {4 * 48}")
         page.keyboard.press("ArrowLeft")
         page.wait_for_url("**/clusters/00010.html")
 

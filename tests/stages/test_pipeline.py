@@ -279,6 +279,8 @@ def test_other_clustering_settings_make_another_fit(done: Session, tree: dict[st
     assert 0 < found["moved"] < 60
     assert [pair["b"] for pair in found["pairs"]].count(None) == 1
     assert "clustering.k" in (folder / "index.html").read_text()
+    with pytest.raises(InputError, match="is the configured fit itself"):
+        compare_runs(session_for(tree), other=str(fit_folder(done)))
 
 
 def test_other_encoder_settings_are_refused_by_name(done: Session, tree: dict[str, Any]) -> None:

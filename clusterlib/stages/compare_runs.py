@@ -50,8 +50,8 @@ def compare_runs(session: Session, *, other: str = "") -> None:
         other: URI of another run, whose newest fit is taken, or of a fit (`.../fits/<fit_id>`).
 
     Raises:
-        InputError: no `other` or it is the same fit, one of them has no report yet, or they share no
-            image.
+        InputError: no `other`, or it is the same fit, one of them has no report yet, or they share
+            no image.
     """
     if not other:
         raise InputError("other: give other=<run or fit> to compare with")
@@ -60,8 +60,8 @@ def compare_runs(session: Session, *, other: str = "") -> None:
     run, fit = find_fit(storage.absolute(other))
     if fit.uri == a.fit.uri:
         raise InputError(
-            f"other: {other} is the configured fit itself; name another run, or one of its own fits "
-            "as .../fits/<fit_id>"
+            f"other: {other} is the configured fit itself; name another run, or one of its fits as "
+            ".../fits/<fit_id>"
         )
     b = _side(session, run, fit)
     counts_AB = _contingency(a, b)

@@ -27,7 +27,7 @@ def read_clusters(fit: Fit) -> list[dict[str, Any]]:
 
 def shown_kinds(clusters: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     """The kinds of exemplars that these rows have, in the order in which people see them."""
-    return tuple(kind for kind in WORDS if not clusters or kind in clusters[0])
+    return tuple(kind for kind in WORDS if not clusters or clusters[0].get(kind) is not None)
 
 
 def read_proposals(session: Session, fit: Fit) -> dict[int, list[dict[str, Any]]]:

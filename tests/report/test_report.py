@@ -222,6 +222,27 @@ def test_scores_of_newer_fits_are_shown_and_older_fits_have_none(tame: dict[str,
     assert older.numbers()["label_scores"] == ()
 
 
+def test_a_cluster_that_no_image_came_to_has_its_page() -> None:
+    empty = cluster(
+        1,
+        "tame",
+        size=0,
+        share=0.0,
+        picks={"nearest": [], "boundary": [], "random": []},
+        histogram=[0, 0, 0, 0],
+        labels=[],
+        more=[],
+        outlier_cells=[],
+        duplicates=[],
+    )
+    found = content(clusters=2)
+    files = dict(pages(replace(found, clusters=[found.clusters[0], empty]), points()))
+    assert "<b>0</b> images" in files["index.html"]
+    assert "Nearest to the centre" not in files["clusters/00001.html"]
+    assert "Nearest to the centre" in files["clusters/00000.html"]
+    assert "00001.html" in files["tree.html"]
+
+
 def test_proposals_are_called_so_and_names_take_their_place() -> None:
     view = cluster(0, "tame", name=None)
     files = dict(pages(replace(content(clusters=1), clusters=[view]), None))

@@ -46,7 +46,7 @@ test-label-studio: $(VENV)/.installed-dev $(LABEL_STUDIO)/bin/label-studio
 
 $(DATUMARO)/bin/datum:
 	$(PYTHON) -m venv $(DATUMARO)
-	$(DATUMARO)/bin/python -m pip install --quiet "datumaro>=1.10"
+	$(DATUMARO)/bin/python -m pip install --quiet "datumaro>=1.13.12"
 
 test-datumaro: $(VENV)/.installed-dev $(DATUMARO)/bin/datum
 	DATUMARO=$(abspath $(DATUMARO)) $(BIN)/python -m pytest -m datumaro tests/tools

@@ -152,6 +152,11 @@ class ClusteringConfig(_Section):
         description="Means and outlier limits behind each row's silhouette and outlier flag: exact "
         "reads the embeddings once more to take them from all rows, sample from sampled ones.",
     )
+    fit_from: str | None = Field(
+        None,
+        description="Another run, or one of its fits, whose clusters and labels these images get; "
+        "the settings of this section are then not used.",
+    )
     min_cluster_rows: Annotated[int, Field(ge=2)] = Field(
         10, description="Smallest cluster of hdbscan and core of dbscan, in sampled rows."
     )
@@ -213,6 +218,21 @@ class ManifestsConfig(_Section):
     review_budget: Positive = Field(
         100, description="Images that apply_labels asks people about next."
     )
+    vocabulary: str | None = Field(
+        None,
+        description="Text file with one name a line: the encoder's text tower (CLIP or SigLIP) "
+        "proposes those that fit each cluster, for people to judge.",
+    )
+    prompts: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        ("a photo of a {}.",), description="Phrases that names of the vocabulary are put into."
+    )
+
+    @model_validator(mode="after")
+    def _prompts_hold_a_name(self) -> ManifestsConfig:
+        for prompt in self.prompts:
+            if "{}" not in prompt:
+                raise ValueError(f"prompts: '{prompt}' has no {{}} where the name goes; add it")
+        return self
 
 
 class ReportConfig(_Section):

@@ -53,8 +53,8 @@ def assign_clusters(session: Session) -> None:
         if not table.is_complete:
             session.start_ray()
             exact = session.config.clustering.statistics == "exact"
-            # A sample of all rows has their statistics already.
-            if exact and model["rows"] < embeddings.count("embeddings"):
+            # A sample of all rows has their statistics already; a fit of another run keeps its own.
+            if exact and "fit_from" not in model and model["rows"] < embeddings.count("embeddings"):
                 _gather_statistics(session, fit, embeddings)
             _assign_missing(session, fit, embeddings, table, progress)
             compact_table(session, table, ("assignments",))

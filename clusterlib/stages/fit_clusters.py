@@ -31,6 +31,7 @@ from clusterlib.config import ClusteringConfig, dump_yaml
 from clusterlib.errors import ClusteringError
 from clusterlib.run import Fit
 from clusterlib.stages.model_files import write_hierarchy, write_model, write_variance
+from clusterlib.stages.other_fit import take_over_fit
 from clusterlib.stages.scan_embeddings import gather_moments
 from clusterlib.stages.session import Session
 from clusterlib.tables.committed import CommittedTable
@@ -49,7 +50,10 @@ def fit_clusters(session: Session) -> None:
         table, run_id = session.embeddings()
         fit = session.fit(run_id)
         record = read_record(fit)
-        if record is None:
+        if record is None and session.config.clustering.fit_from is not None:
+            record = take_over_fit(session, fit, run_id=run_id)
+            progress.note(f"k={record['k']}, taken over from {record['fit_from']}")
+        elif record is None:
             check_faiss()
             warning = check_kernels().warning
             if warning:

@@ -136,6 +136,7 @@ CLUSTER_NAMES_COLUMNS = (
     "cluster_id",
     "size",
     "exemplar_uris",
+    "proposal",  # of the encoder's text tower, for people to take or leave
     "name",
     "purity",
     "notes",

@@ -284,6 +284,11 @@ class EmbedComputeConfig(_Section):
         None,
         description="Images in one forward pass; default: as many as are fastest, found by trying.",
     )
+    runtime: Literal["torch", "openvino"] = Field(
+        "torch",
+        description="What runs the network; openvino, by the extra of that name, is faster on "
+        "CPUs and runs on nothing else.",
+    )
     compile: bool = Field(
         False,
         description="Compile the network with torch.compile: half a minute at the start of every "

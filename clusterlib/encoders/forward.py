@@ -28,6 +28,20 @@ class _Sent:
     arrived: torch.cuda.Event | None
 
 
+class _Whole(torch.nn.Module):  # type: ignore[misc]
+    """Holds the network too, so that whoever walks through modules finds its weights."""
+
+    def __init__(
+        self, network: torch.nn.Module, embed: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._embed = embed
+
+    def forward(self, pixels_NHWC: torch.Tensor) -> torch.Tensor:
+        return self._embed(pixels_NHWC)
+
+
 class TorchEncoder:
     """A network with its preprocessing, on one device.
 
@@ -115,6 +129,10 @@ class TorchEncoder:
                 "install a C++ compiler, or set compute.embed.compile=false"
             ) from None
         self._compiled = compiled
+
+    def as_module(self) -> torch.nn.Module:
+        """Normalisation, network and unit length as one module: uint8 NHWC in, float32 ND out."""
+        return _Whole(self._network, self._embed).eval()
 
     def encode(self, pixels_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embeddings (N, D), float32, unit rows; a row is NaN where the network fails.

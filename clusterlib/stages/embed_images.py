@@ -30,7 +30,7 @@ from clusterlib.stages.build_catalog import folder_root
 from clusterlib.stages.compact_table import compact_table
 from clusterlib.stages.embed_balance import Balance
 from clusterlib.stages.embed_placement import Placement, place
-from clusterlib.stages.embed_probe import probe_encoder
+from clusterlib.stages.embed_probe import Runtime, probe_encoder
 from clusterlib.stages.embed_workers import EmbedPlan, EncoderActor, fetch_and_decode
 from clusterlib.stages.fetching import ReadPlan
 from clusterlib.stages.progress import StageProgress
@@ -108,12 +108,12 @@ def _embed_missing(
     placement = place(config, resources)
     if placement.device == "cpu" and session.config.encoder.precision == "float16":
         session.screen.say("note: float16 is slow on a CPU; encoder.precision=bfloat16 is not")
+    runtime = Runtime(placement.device, placement.threads, config.runtime)
     probe = run_once(
         probe_encoder,
         options=placement.options(),
         spec=spec,
-        device=placement.device,
-        threads=placement.threads,
+        runtime=runtime,
         batch_size=config.batch_size,
     )
     if placement.device == "cpu" and config.actors.max is None and probe.memory_mb:
@@ -143,7 +143,17 @@ def _embed_missing(
         pieces = split_ranges(table.state.missing(), block_rows)
         lost = None
         try:
-            _one_pass(session, table, plan, placement, probe.batch_size, pieces, progress, balance)
+            _one_pass(
+                session,
+                table,
+                plan,
+                placement,
+                runtime,
+                probe.batch_size,
+                pieces,
+                progress,
+                balance,
+            )
         except WorkersLostError as error:
             lost = error
             session.screen.say(f"note: {error}; starting again with what is missing")
@@ -167,6 +177,7 @@ def _one_pass(
     table: CommittedTable,
     plan: EmbedPlan,
     placement: Placement,
+    runtime: Runtime,
     batch_size: int,
     pieces: list[tuple[int, int]],
     progress: StageProgress,
@@ -181,9 +192,8 @@ def _one_pass(
         EncoderActor,
         fn_constructor_kwargs={
             "plan": plan,
-            "device": placement.device,
+            "runtime": runtime,
             "batch_size": batch_size,
-            "threads": placement.threads,
             "compiled": config.compile,
         },
         batch_size=config.block_rows,

@@ -55,12 +55,18 @@ def place(config: EmbedComputeConfig, resources: dict[str, float]) -> Placement:
     """Where encoders run on a cluster with these Ray resources.
 
     Raises:
-        ConfigError: cuda is asked for and the cluster has no GPU and cannot be expected to get one.
+        ConfigError: cuda is asked for and the cluster has no GPU and cannot be expected to get one;
+            or openvino for a GPU.
     """
     gpus, cpus = resources.get("GPU", 0), resources.get("CPU", 1)
     device = config.device
     if device == "auto":
         device = "cuda" if gpus else "cpu"
+    if device == "cuda" and config.runtime == "openvino":
+        raise ConfigError(
+            "compute.embed.runtime: openvino runs on CPUs only; set compute.embed.device=cpu or "
+            "compute.embed.runtime=torch"
+        )
     gpus_per_actor = config.gpus_per_actor or (1.0 if device == "cuda" else 0.0)
     if device == "cuda" and not gpus and config.actors.max is None:
         raise ConfigError(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from clusterlib.encoders.check import check_encoder
-from clusterlib.encoders.forward import TorchEncoder
 from clusterlib.encoders.select import Encoder, load_encoder
 from clusterlib.encoders.spec import EncoderSpec
 
@@ -35,27 +34,57 @@ class EncoderProbe:
     memory_mb: float
 
 
-def probe_encoder(
-    spec: EncoderSpec, *, device: str, threads: int, batch_size: int | None
-) -> EncoderProbe:
+@runtime_checkable
+class Batched(Protocol):
+    """An encoder whose batch size can be chosen."""
+
+    fitting: int
+
+    def resize_batch(self, size: int) -> None:
+        """Work with batches of `size` images from now on."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a worker runs the encoder: `device` cpu or cuda, CPU `threads`, torch or openvino."""
+
+    device: str
+    threads: int
+    name: str = "torch"
+
+    def load(self, spec: EncoderSpec, *, batch_size: int) -> Encoder:
+        """The encoder with its weights.
+
+        Raises:
+            ConfigError, InputError: it cannot be loaded, or not run in this way.
+        """
+        import torch
+
+        torch.set_num_threads(self.threads)
+        if self.name == "openvino":
+            from clusterlib.encoders.openvino_runtime import OpenVinoEncoder
+
+            return OpenVinoEncoder(spec, batch_size=batch_size, threads=self.threads)
+        return load_encoder(spec, device=self.device, batch_size=batch_size)
+
+
+def probe_encoder(spec: EncoderSpec, *, runtime: Runtime, batch_size: int | None) -> EncoderProbe:
     """Load the encoder, check it, and find the batch size that it is fastest with.
 
     Runs on a worker of the kind that the encoder actors get.
 
     Args:
         spec: The encoder.
-        device: `cpu` or `cuda`.
-        threads: CPU threads of the forward pass.
+        runtime: How it is run.
         batch_size: The size to take, or None to look for one.
 
     Raises:
         ConfigError, InputError: it cannot be loaded, or gives no usable vectors.
     """
-    set_threads(threads)
-    sizes = [batch_size] if batch_size else _sizes(FIRST_BATCH[device])
-    encoder = load_encoder(spec, device=device, batch_size=sizes[0])
+    sizes = [batch_size] if batch_size else _sizes(FIRST_BATCH[runtime.device])
+    encoder = runtime.load(spec, batch_size=sizes[0])
     dim = check_encoder(encoder, spec)
-    if not isinstance(encoder, TorchEncoder):
+    if not isinstance(encoder, Batched):
         sizes = sizes[:1]
     best, best_rate = sizes[0], 0.0
     started = time.perf_counter()
@@ -69,13 +98,6 @@ def probe_encoder(
     return EncoderProbe(dim, best, best_rate, _memory_mb())
 
 
-def set_threads(threads: int) -> None:
-    """Let torch use so many CPU threads in this process."""
-    import torch
-
-    torch.set_num_threads(threads)
-
-
 def _sizes(first: int) -> list[int]:
     doubled = (first * 2**power for power in itertools.count())
     return list(itertools.takewhile(lambda size: size <= LARGEST_BATCH, doubled))
@@ -86,10 +108,10 @@ def _rate(encoder: Encoder, spec: EncoderSpec, size: int) -> float:
     noise: Any = np.random.default_rng(0).integers(
         0, 256, (size, *spec.geometry.output, 3), dtype=np.uint8
     )
-    if isinstance(encoder, TorchEncoder):
+    if isinstance(encoder, Batched):
         encoder.resize_batch(size)
     encoder.encode(noise)
-    if isinstance(encoder, TorchEncoder) and encoder.fitting < size:
+    if isinstance(encoder, Batched) and encoder.fitting < size:
         return 0.0
     seconds = []
     for _ in range(2):

@@ -20,13 +20,12 @@ import clusterlib
 from clusterlib.catalog.frozen import read_rows
 from clusterlib.clustering.picks import row_hash
 from clusterlib.encoders.forward import TorchEncoder
-from clusterlib.encoders.select import load_encoder
 from clusterlib.encoders.spec import EncoderSpec
 from clusterlib.images.codes import Rejection
 from clusterlib.images.decode import THUMBNAIL_SIZE, Limits, array_thumbnail_webp
 from clusterlib.images.guard import GuardedDecoder, GuardLimits
 from clusterlib.run import fingerprint
-from clusterlib.stages.embed_probe import set_threads
+from clusterlib.stages.embed_probe import Runtime
 from clusterlib.stages.fetching import Reader, ReadPlan
 from clusterlib.tables.committed import write_proposal
 from clusterlib.tables.ranges import ranges_of
@@ -136,14 +135,14 @@ class EncoderActor:
     """
 
     def __init__(
-        self, *, plan: EmbedPlan, device: str, batch_size: int, threads: int, compiled: bool
+        self, *, plan: EmbedPlan, runtime: Runtime, batch_size: int, compiled: bool
     ) -> None:
-        set_threads(threads)
         self._plan = plan
         # One thread that computes uses as much CPU as it takes time, unless it is waiting.
-        self._clock = time.thread_time if (device, threads) == ("cpu", 1) else time.perf_counter
+        is_one_thread = runtime.name == "torch" and (runtime.device, runtime.threads) == ("cpu", 1)
+        self._clock = time.thread_time if is_one_thread else time.perf_counter
         self._computing = threading.Lock()
-        self._encoder = load_encoder(plan.spec, device=device, batch_size=batch_size)
+        self._encoder = runtime.load(plan.spec, batch_size=batch_size)
         if compiled and isinstance(self._encoder, TorchEncoder):
             self._encoder.compile()
 

@@ -65,5 +65,11 @@ def test_cuda_is_never_silently_replaced() -> None:
     assert placed({"CPU": 8}, device="cuda", actors={"max": 3})[3] == 3
 
 
+def test_openvino_is_for_cpus() -> None:
+    with pytest.raises(ConfigError, match="runs on CPUs only"):
+        placed({"CPU": 8, "GPU": 1}, runtime="openvino")
+    assert placed({"CPU": 8, "GPU": 1}, runtime="openvino", device="cpu")[0] == "cpu"
+
+
 def test_split_ranges() -> None:
     assert split_ranges(((0, 5), (7, 9)), 2) == [(0, 2), (2, 4), (4, 5), (7, 9)]

@@ -14,9 +14,12 @@ from clusterlib.errors import InputError
 from clusterlib.stages import embed_probe
 from clusterlib.stages.build_catalog import build_catalog
 from clusterlib.stages.embed_images import embed_images
-from clusterlib.stages.embed_probe import probe_encoder
+from clusterlib.stages.embed_probe import Runtime, probe_encoder
 from clusterlib.stages.session import open_session
 from tests.conftest import settings
+
+# As many threads as there are: the setting is the whole process's.
+RUNTIME = Runtime("cpu", torch.get_num_threads())
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def broken_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_a_probe_says_what_an_encoder_does() -> None:
     spec = describe_encoder(EncoderConfig())
-    found = probe_encoder(spec, device="cpu", threads=torch.get_num_threads(), batch_size=2)
+    found = probe_encoder(spec, runtime=RUNTIME, batch_size=2)
     assert (found.dim, found.batch_size) == (1280, 2)
     assert found.images_per_second > 0
     assert found.memory_mb > 50
@@ -46,7 +49,7 @@ def test_the_batch_grows_while_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = {4: 10.0, 8: 20.0, 16: 25.0, 32: 25.1, 64: 99.0}
     monkeypatch.setattr(embed_probe, "_rate", lambda encoder, spec, size: rates[size])
     spec = describe_encoder(EncoderConfig())
-    found = probe_encoder(spec, device="cpu", threads=torch.get_num_threads(), batch_size=None)
+    found = probe_encoder(spec, runtime=RUNTIME, batch_size=None)
     assert (found.batch_size, found.images_per_second) == (16, 25.0)
 
 

@@ -27,6 +27,8 @@ class StageProgress:
         self._task = live.add_task(name, total=None, words="") if live else None
         self._done = 0
         self._resumed = 0
+        self._first: tuple[float, int] | None = None
+        self._last = (self.started, 0)
         self.notes: list[str] = []
 
     def total(self, rows: int, *, done: int = 0) -> None:
@@ -46,6 +48,8 @@ class StageProgress:
     def reach(self, done: int, *, words: str = "") -> None:
         """`done` rows are done altogether."""
         self._done = done
+        self._last = (time.monotonic(), done)
+        self._first = self._first or self._last
         if self._live and self._task is not None:
             rate = f"{self.rate:,.0f}/s"
             text = f"{rate} {words}".strip()
@@ -60,11 +64,22 @@ class StageProgress:
         """Rows a second of this run."""
         return (self._done - self._resumed) / max(time.monotonic() - self._working, 1e-9)
 
+    @property
+    def steady_rate(self) -> float | None:
+        """Rows a second after the first report, so without starting workers; None after one."""
+        if self._first is None or self._last[1] <= self._first[1]:
+            return None
+        return (self._last[1] - self._first[1]) / max(self._last[0] - self._first[0], 1e-9)
+
 
 class Screen:
-    """Prints to standard output; live only when that is a terminal."""
+    """Prints to standard output; live only when that is a terminal.
+
+    `shown` is the progress of the stage shown now or last.
+    """
 
     def __init__(self) -> None:
+        self.shown: StageProgress | None = None
         self._console = Console(highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
@@ -87,7 +102,7 @@ class Screen:
                 transient=True,
             )
             live.start()
-        progress = StageProgress(name, live)
+        progress = self.shown = StageProgress(name, live)
         try:
             yield progress
         finally:

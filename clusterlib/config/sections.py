@@ -1,7 +1,7 @@
 """The sections of a configuration, validated and frozen.
 
-Sections decide *results* and are fingerprinted, except `run_uri` (where results go) and `compute`
-(where and how fast the work is done).
+Sections decide *results* and are fingerprinted, except `run_uri` (where results go), `compare`
+(what is tried beside the run) and `compute` (where and how fast the work is done).
 """
 
 from __future__ import annotations
@@ -205,6 +205,18 @@ class ReportConfig(_Section):
     )
 
 
+class CompareConfig(_Section):
+    """What jobs.compare_encoders tries; nothing else reads it."""
+
+    models: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        ("efficientnet-lite0", "classic:hog", "classic:color"),
+        description="Encoders as in encoder.model.",
+    )
+    rows: Annotated[int, Field(ge=50)] = Field(
+        2_000, description="About how many images of the catalogue each of them embeds."
+    )
+
+
 class ActorsConfig(_Section):
     min: Positive = Field(1, description="Encoder actors that are always kept.")
     max: Positive | None = Field(
@@ -267,6 +279,7 @@ class Config(_Section):
     clustering: ClusteringConfig = Field(default_factory=lambda: ClusteringConfig())
     manifests: ManifestsConfig = Field(default_factory=lambda: ManifestsConfig())
     report: ReportConfig = Field(default_factory=lambda: ReportConfig())
+    compare: CompareConfig = Field(default_factory=lambda: CompareConfig())
     compute: ComputeConfig = Field(default_factory=lambda: ComputeConfig())
 
     # key path -> text with ${env:NAME}, so that what is written never holds the expanded value
@@ -310,7 +323,7 @@ class Config(_Section):
             last = int(path[-1]) if isinstance(node, list) else path[-1]
             digest = hashlib.sha256(json.dumps(value[last]).encode()).hexdigest()[:8]
             node[last] = f"{node[last]} #{digest}"
-        for section in ("run_uri", "compute"):
+        for section in ("run_uri", "compare", "compute"):
             del tree[section]
         return tree
 

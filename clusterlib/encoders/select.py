@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
+from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +15,19 @@ from clusterlib.config import EncoderConfig
 from clusterlib.encoders.spec import EncoderSpec
 from clusterlib.errors import ConfigError
 
-KNOWN = "efficientnet-lite0, hf:<id or folder>[@revision], torchvision:resnet50"
+KNOWN = (
+    "efficientnet-lite0, hf:<id or folder>[@revision], torchvision:<name>[:<weights>], "
+    "timm:<name>[:<file>], classic:hog, classic:color"
+)
+# Imported when asked for: each brings a large library with it.
+_LIBRARIES = {
+    "efficientnet-lite0": "efficientnet_lite0",
+    "hf:": "huggingface",
+    "torchvision:": "torchvision_models",
+    "timm:": "timm_models",
+    "classic:": "classic",
+}
+_STARTS = ("efficientnet-lite0", "hf:", "torchvision:", "timm:", "classic:hog", "classic:color")
 
 
 class Encoder(Protocol):
@@ -21,6 +37,21 @@ class Encoder(Protocol):
         """Unit rows (N, D), float32, for uint8 RGB pictures of the spec's size."""
 
 
+def library_of(model: str) -> ModuleType:
+    """The file of this room that knows `model`.
+
+    Raises:
+        ConfigError: no file does; the message has the known prefixes and the nearest names.
+    """
+    start, colon, _ = model.partition(":")
+    name = _LIBRARIES.get(start + colon)
+    if name is not None:
+        return importlib.import_module(f"clusterlib.encoders.{name}")
+    near = _suggestions(model)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ";"
+    raise ConfigError(f"encoder.model: unknown model '{model}'{hint} known: {KNOWN}")
+
+
 def describe_encoder(config: EncoderConfig) -> EncoderSpec:
     """Identity and preprocessing of the configured encoder, without loading weights.
 
@@ -28,22 +59,10 @@ def describe_encoder(config: EncoderConfig) -> EncoderSpec:
         ConfigError: the model string or the pooling is not known.
         InputError: the model's description cannot be read.
     """
-    model, pooling, precision = config.model, config.pooling, config.precision
-    if model.startswith("hf:"):
-        from clusterlib.encoders import huggingface
-
-        return huggingface.describe(model, pooling=pooling, precision=precision)
-    if pooling not in ("auto", "mean"):
-        raise ConfigError(f"encoder.pooling: {model} has only 'mean', got '{pooling}'")
-    if model.startswith("torchvision:"):
-        from clusterlib.encoders import torchvision_models
-
-        return torchvision_models.describe(model, pooling=pooling, precision=precision)
-    if model == "efficientnet-lite0":
-        from clusterlib.encoders import efficientnet_lite0
-
-        return efficientnet_lite0.describe(pooling=pooling, precision=precision)
-    raise ConfigError(f"encoder.model: unknown model '{model}'; known: {KNOWN}")
+    spec: EncoderSpec = library_of(config.model).describe(
+        config.model, pooling=config.pooling, precision=config.precision
+    )
+    return spec
 
 
 def load_encoder(spec: EncoderSpec, *, device: str, batch_size: int) -> Encoder:
@@ -53,14 +72,48 @@ def load_encoder(spec: EncoderSpec, *, device: str, batch_size: int) -> Encoder:
         InputError: the weights cannot be loaded.
         ConfigError: the device is not there.
     """
-    if spec.model.startswith("hf:"):
-        from clusterlib.encoders import huggingface
+    library = library_of(spec.model)
+    if spec.model.startswith("classic:"):
+        encoder: Encoder = library.ClassicEncoder(spec)
+        return encoder
+    from clusterlib.encoders.forward import TorchEncoder
 
-        return huggingface.load(spec, device=device, batch_size=batch_size)
-    if spec.model.startswith("torchvision:"):
-        from clusterlib.encoders import torchvision_models
+    network = library.build(spec)
+    return TorchEncoder(
+        network.module,
+        forward=network.forward,
+        spec=spec,
+        device=device,
+        batch_size=batch_size,
+        memory_format=network.memory_format,
+    )
 
-        return torchvision_models.load(spec, device=device, batch_size=batch_size)
-    from clusterlib.encoders import efficientnet_lite0
 
-    return efficientnet_lite0.load(spec, device=device, batch_size=batch_size)
+def fetch_model(model: str, folder: Path) -> str:
+    """Download what `model` needs into `folder`; returns the model string that uses it.
+
+    Raises:
+        ConfigError: the model string is not known.
+        InputError: it cannot be downloaded.
+    """
+    fetch = getattr(library_of(model), "fetch", None)
+    if fetch is None:  # nothing to download
+        return model
+    start, _, rest = model.partition(":")
+    path = fetch(model, folder)
+    return f"hf:{path}" if start == "hf" else f"{start}:{rest.partition(':')[0]}:{path}"
+
+
+def _suggestions(model: str) -> list[str]:
+    """Known strings near to `model`; a bare name may be a network of torchvision."""
+    found = [start for start in _STARTS if model.lower() == start.lower()]
+    found += [start for start in _STARTS if model.lower().startswith(start) and start[-1] == ":"]
+    from torchvision import models
+
+    names = models.list_models(module=models)
+    bare = model.rpartition(":")[2].lower()
+    found += [f"torchvision:{near}" for near in difflib.get_close_matches(bare, names, 2, 0.8)]
+    found += difflib.get_close_matches(model.lower(), _STARTS, 2, 0.6)
+    if "/" in model and not found:
+        found = [f"hf:{model}"]
+    return list(dict.fromkeys(found))[:3]

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 FAISS  ?= cpu
 
 .PHONY: demo test test-chaos test-label-studio test-datumaro check \
-	bench bench-overhead schema clean bench-cluster bench-labels bench-manifests test-browser bench-report
+	bench bench-embed bench-overhead schema clean bench-cluster bench-labels bench-manifests test-browser bench-report
 .DELETE_ON_ERROR:
 
 # Installed again only when pyproject.toml or constraints.txt change.
@@ -60,8 +60,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed-dev
-	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.pipeline
+bench: bench-embed
+
+bench-embed: $(VENV)/.installed-dev
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.embed
 
 bench-overhead: $(VENV)/.installed-dev
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.overhead

@@ -10,7 +10,6 @@ files carry no checksum, and the driver counts rows instead of committing propos
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import platform
@@ -21,25 +20,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import yaml
-from PIL import Image
+
+from benchmarks.photos import write_photos
 
 RUNS = 5
 IMAGES = 1_200
 HERE = Path(__file__).parent
-
-
-def write_images(folder: Path) -> None:
-    """Different pictures with the detail of photographs."""
-    rng = np.random.default_rng(0)
-    folder.mkdir()
-    for number in range(IMAGES):
-        coarse = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
-        image = Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC)
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=85)
-        (folder / f"{number:05d}.jpg").write_bytes(buffer.getvalue())
 
 
 def stage(config: Path, *, unsafe: bool) -> float:
@@ -63,7 +50,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="bench-overhead-"))
     rates: dict[str, list[float]] = {"safe": [], "unsafe": []}
     try:
-        write_images(folder / "images")
+        write_photos(folder / "images", IMAGES)
         config = folder / "config.yaml"
         tree = {"run_uri": str(folder / "run"), "catalog": {"source": str(folder / "images")}}
         config.write_text(yaml.safe_dump(tree))

@@ -219,7 +219,8 @@ class CompareConfig(_Section):
 class ActorsConfig(_Section):
     min: Positive = Field(1, description="Encoder actors that are always kept.")
     max: Positive | None = Field(
-        None, description="Upper bound; default: one for each GPU, or one on a machine without."
+        None,
+        description="Upper bound; default: as many as fit on the GPUs, or one for each core.",
     )
 
     @model_validator(mode="after")
@@ -237,11 +238,20 @@ class EmbedComputeConfig(_Section):
         None, description="Ray GPUs an encoder actor reserves; default 1 on cuda, none on cpu."
     )
     actors: ActorsConfig = Field(default_factory=lambda: ActorsConfig())
+    accelerator_type: str | None = Field(
+        None, description="Kind of GPU to run on where a cluster has several, such as L4 or A100."
+    )
     batch_size: Positive | None = Field(
-        None, description="Images in one forward pass; default 16 on cpu, 128 on cuda."
+        None,
+        description="Images in one forward pass; default: as many as are fastest, found by trying.",
+    )
+    compile: bool = Field(
+        False,
+        description="Compile the network with torch.compile: half a minute at the start of every "
+        "actor, then faster; for large catalogues.",
     )
     torch_threads: Positive | None = Field(
-        None, description="CPU threads of an encoder actor; default: the machine's cores."
+        None, description="CPU threads of an encoder actor; default 1, and an actor for each core."
     )
     block_rows: Positive = Field(256, description="Images fetched and decoded by one task.")
     fetch_threads: Positive = Field(16, description="Concurrent reads of one task.")

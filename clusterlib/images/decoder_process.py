@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import sys
+import time
 from typing import IO, Any
 
 from clusterlib.images.codes import Rejection
@@ -39,6 +40,7 @@ def main() -> None:
 
 
 def _answer(target: IO[bytes], data: bytes, geometry: Geometry, limits: Limits) -> None:
+    started = time.process_time()
     result = decode(data, geometry=geometry, limits=limits)
     head: dict[str, Any]
     pixels = memoryview(b"")
@@ -47,6 +49,7 @@ def _answer(target: IO[bytes], data: bytes, geometry: Geometry, limits: Limits) 
     else:
         head = {"width": result.width, "height": result.height, "n_frames": result.n_frames}
         pixels = result.pixels_HWC.data.cast("B")
+    head["cpu_seconds"] = time.process_time() - started
     text = json.dumps(head).encode()
     write_message(target, LENGTH.pack(len(text)), text, pixels)
 
@@ -58,6 +61,7 @@ def _geometry(found: dict[str, Any]) -> Geometry:
         crop=tuple(crop) if crop else None,
         interpolation=found["interpolation"],
         background=found["background"],
+        spare=found["spare"],
     )
 
 

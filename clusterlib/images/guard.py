@@ -52,10 +52,11 @@ class GuardLimits:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The outcome for one image, and after how many attempts."""
+    """The outcome for one image, after how many attempts, and the CPU time of the last one."""
 
     result: DecodedImage | Rejection
     attempts: int
+    cpu_seconds: float = 0.0
 
 
 class GuardedDecoder:
@@ -85,7 +86,8 @@ class GuardedDecoder:
                 child = self._running_child()
                 try:
                     answer = _exchange(child, data, seconds=self._max_seconds)
-                    return Decoded(self._unpack(answer), attempt)
+                    result, cpu_seconds = self._unpack(answer)
+                    return Decoded(result, attempt, cpu_seconds)
                 except TimeoutError:
                     code = "decoder_timeout"
                     child.kill()
@@ -135,13 +137,14 @@ class GuardedDecoder:
                     pipe.close()
         return status
 
-    def _unpack(self, answer: bytearray) -> DecodedImage | Rejection:
+    def _unpack(self, answer: bytearray) -> tuple[DecodedImage | Rejection, float]:
         (length,) = LENGTH.unpack_from(answer)
         head: dict[str, Any] = json.loads(bytes(answer[LENGTH.size : LENGTH.size + length]))
+        cpu_seconds = head.pop("cpu_seconds")
         if "code" in head:
-            return Rejection(**head)
+            return Rejection(**head), cpu_seconds
         pixels = np.frombuffer(answer, dtype=np.uint8, offset=LENGTH.size + length)
-        return DecodedImage(pixels.reshape(self._shape), **head)
+        return DecodedImage(pixels.reshape(self._shape), **head), cpu_seconds
 
 
 def _exchange(child: subprocess.Popen[bytes], data: bytes, *, seconds: float) -> bytearray:

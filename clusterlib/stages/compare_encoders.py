@@ -103,8 +103,7 @@ def _try_encoder(session: Session, sample: _Sample, model: str) -> Trial:
     stages = trial.record["stages"]
     embedded = stages["embed_images"]
     if embedded["newly_done"]:
-        shown = trial.screen.shown
-        rate = (shown.steady_rate if shown else None) or embedded["images_per_second"]
+        rate = embedded["steady_images_per_second"] or embedded["images_per_second"]
         _remember(trial, images_per_second=rate, embed_seconds=embedded["seconds"])
     table, run_id = trial.embeddings()
     fit = trial.fit(run_id)

@@ -7,17 +7,18 @@ driver.
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray
 
-from clusterlib.config import Config, EmbedComputeConfig
+from clusterlib.config import Config
 from clusterlib.encoders.select import describe_encoder
 from clusterlib.encoders.spec import EncoderSpec
 from clusterlib.errors import (
-    ConfigError,
     InputError,
     TooManyRejectsError,
     WorkersLostError,
@@ -27,6 +28,9 @@ from clusterlib.images.guard import GuardLimits
 from clusterlib.run import fingerprint
 from clusterlib.stages.build_catalog import folder_root
 from clusterlib.stages.compact_table import compact_table
+from clusterlib.stages.embed_balance import Balance
+from clusterlib.stages.embed_placement import Placement, place
+from clusterlib.stages.embed_probe import probe_encoder
 from clusterlib.stages.embed_workers import EmbedPlan, EncoderActor, fetch_and_decode
 from clusterlib.stages.fetching import ReadPlan
 from clusterlib.stages.progress import StageProgress
@@ -35,31 +39,20 @@ from clusterlib.stages.streaming import (
     MAX_RETRIES,
     commit_stream,
     map_batches,
+    run_once,
     run_tasks,
     split_ranges,
 )
 from clusterlib.tables.committed import CommittedTable
 from clusterlib.tables.parquet import read_parquet
+from clusterlib.tables.protocol import Change
 
 DATASETS = ("embeddings", "quarantine", "sample")
 MAX_POOR_PASSES = 3
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where the encoder runs."""
-
-    device: str
-    gpus_per_actor: float
-    cpus_per_actor: float
-    min_actors: int
-    max_actors: int
-    batch_size: int
-
-    def __str__(self) -> str:
-        gpus = f" with {self.gpus_per_actor:g} GPU each" if self.gpus_per_actor else ""
-        actors = f"{self.min_actors}-{self.max_actors}" if self.max_actors > 1 else "1"
-        return f"{actors} encoder actor{'s' if self.max_actors > 1 else ''} on {self.device}{gpus}"
+# An actor computes one block while it writes the one before.
+BLOCKS_IN_HAND = 2
+# Of the cluster's memory, what the encoders on CPUs may take.
+MEMORY_SHARE = 0.5
 
 
 def embed_images(session: Session) -> None:
@@ -110,11 +103,36 @@ def _embed_missing(
     run_id: str,
 ) -> None:
     session.start_ray()
-    placement = place(session.config.compute.embed, ray.cluster_resources())
-    facts["placement"] = str(placement)
-    progress.note(str(placement))
+    config = session.config.compute.embed
+    resources = ray.cluster_resources()
+    placement = place(config, resources)
     if placement.device == "cpu" and session.config.encoder.precision == "float16":
         session.screen.say("note: float16 is slow on a CPU; encoder.precision=bfloat16 is not")
+    probe = run_once(
+        probe_encoder,
+        options=placement.options(),
+        spec=spec,
+        device=placement.device,
+        threads=placement.threads,
+        batch_size=config.batch_size,
+    )
+    if placement.device == "cpu" and config.actors.max is None and probe.memory_mb:
+        room_mb = MEMORY_SHARE * resources.get("memory", float("inf")) / 2**20
+        placement = placement.at_most(int(min(room_mb / probe.memory_mb, placement.max_actors)))
+    left = table.state.rows - len(table.state.committed)
+    placement = placement.at_most(math.ceil(left / config.block_rows))
+    facts["placement"], facts["probe"] = str(placement), asdict(probe)
+    progress.note(str(placement))
+    session.screen.say(
+        f"one encoder alone: {probe.images_per_second:,.0f} images/s in batches of "
+        f"{probe.batch_size}, {probe.dim} dimensions, {probe.memory_mb:,.0f} MiB"
+    )
+    balance = Balance(
+        device=placement.device,
+        cpus_per_encoder=max(
+            0.0, resources.get("CPU", 1) / placement.max_actors - placement.cpus_per_actor
+        ),
+    )
     progress.begin()
     plan = _plan(session, spec, table, run_id=run_id)
     poor_passes, reason = 0, "their store kept failing"
@@ -125,7 +143,7 @@ def _embed_missing(
         pieces = split_ranges(table.state.missing(), block_rows)
         lost = None
         try:
-            _one_pass(session, table, plan, placement, pieces, progress)
+            _one_pass(session, table, plan, placement, probe.batch_size, pieces, progress, balance)
         except WorkersLostError as error:
             lost = error
             session.screen.say(f"note: {error}; starting again with what is missing")
@@ -134,6 +152,8 @@ def _embed_missing(
         if lost is None or len(table.state.committed) == before:
             poor_passes += 1
             reason = f"worker processes kept dying ({lost})" if lost else reason
+    facts["rates"], facts["bottleneck"] = balance.rates(), balance.bottleneck
+    facts["bytes_per_row_between_stages"] = round(balance.pixel_bytes / max(1, balance.images))
     if not table.is_complete:
         left = table.state.rows - len(table.state.committed)
         raise InputError(
@@ -147,64 +167,54 @@ def _one_pass(
     table: CommittedTable,
     plan: EmbedPlan,
     placement: Placement,
+    batch_size: int,
     pieces: list[tuple[int, int]],
     progress: StageProgress,
+    balance: Balance,
 ) -> None:
-    decoded = run_tasks(fetch_and_decode, len(pieces), plan=plan, pieces=pieces)
+    config = session.config.compute.embed
+    decoded = run_tasks(
+        fetch_and_decode, len(pieces), num_cpus=placement.cpus_per_task, plan=plan, pieces=pieces
+    )
     proposals = map_batches(
         decoded,
         EncoderActor,
         fn_constructor_kwargs={
             "plan": plan,
             "device": placement.device,
-            "batch_size": placement.batch_size,
-            "threads": session.config.compute.embed.torch_threads,
+            "batch_size": batch_size,
+            "threads": placement.threads,
+            "compiled": config.compile,
         },
-        batch_size=session.config.compute.embed.block_rows,
-        num_cpus=placement.cpus_per_actor,
-        num_gpus=placement.gpus_per_actor or None,
+        batch_size=config.block_rows,
         compute=ray.data.ActorPoolStrategy(
-            min_size=placement.min_actors, max_size=placement.max_actors
+            min_size=placement.min_actors,
+            max_size=placement.max_actors,
+            initial_size=placement.initial_actors,
+            max_concurrent_calls_per_actor=BLOCKS_IN_HAND,
+            enable_true_multi_threading=True,
         ),
         max_restarts=MAX_RETRIES,
         max_task_retries=MAX_RETRIES,
+        **placement.options(),
     )
+
+    def on_batch(batch: dict[str, Any]) -> None:
+        balance.add(json.loads(text) for text in batch["timings"])
+
+    def on_commit(_: Change) -> None:
+        if not balance.told:
+            session.screen.say(str(balance))
+            balance.told = True
+        rejected = table.count("quarantine")
+        progress.reach(len(table.state.committed), words=f"{rejected:,} rejected")
+
     commit_stream(
         table,
         proposals,
         every_seconds=session.config.compute.commit_seconds,
-        on_commit=lambda _: progress.reach(
-            len(table.state.committed), words=f"{table.count('quarantine'):,} rejected"
-        ),
-    )
-
-
-def place(config: EmbedComputeConfig, resources: dict[str, float]) -> Placement:
-    """Where encoders run on a cluster with these Ray resources.
-
-    Raises:
-        ConfigError: cuda is asked for and the cluster has no GPU and cannot be expected to get one.
-    """
-    gpus, cpus = resources.get("GPU", 0), resources.get("CPU", 1)
-    device = config.device
-    if device == "auto":
-        device = "cuda" if gpus else "cpu"
-    gpus_per_actor = config.gpus_per_actor or (1.0 if device == "cuda" else 0.0)
-    if device == "cuda" and not gpus and config.actors.max is None:
-        raise ConfigError(
-            "compute.embed.device: cuda, but the Ray cluster has no GPU; set "
-            "compute.embed.device=cpu, or compute.embed.actors.max when GPU nodes start on demand"
-        )
-    fitting = int(gpus / gpus_per_actor) if gpus_per_actor else 1
-    max_actors = config.actors.max or max(config.actors.min, fitting, 1)
-    return Placement(
-        device=device,
-        gpus_per_actor=gpus_per_actor,
-        # Actors must leave a CPU for the decoding tasks, or nothing ever moves.
-        cpus_per_actor=1.0 if cpus > max_actors else 0.0,
-        min_actors=config.actors.min,
-        max_actors=max_actors,
-        batch_size=config.batch_size or (128 if device == "cuda" else 16),
+        on_commit=on_commit,
+        on_batch=on_batch,
     )
 
 
@@ -264,6 +274,7 @@ def _report_counts(
         quarantined_by_code=dict(sorted(codes.items())),
         newly_done=new,
         images_per_second=round(progress.rate, 1),
+        steady_images_per_second=progress.steady_rate and round(progress.steady_rate, 1),
         sampled=table.count("sample"),
         conserved=embedded + rejected == table.state.rows and table.is_complete,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +19,14 @@ import pyarrow as pa
 import clusterlib
 from clusterlib.catalog.frozen import read_rows
 from clusterlib.clustering.picks import row_hash
+from clusterlib.encoders.forward import TorchEncoder
 from clusterlib.encoders.select import load_encoder
 from clusterlib.encoders.spec import EncoderSpec
 from clusterlib.images.codes import Rejection
 from clusterlib.images.decode import THUMBNAIL_SIZE, Limits, array_thumbnail_webp
 from clusterlib.images.guard import GuardedDecoder, GuardLimits
 from clusterlib.run import fingerprint
+from clusterlib.stages.embed_probe import set_threads
 from clusterlib.stages.fetching import Reader, ReadPlan
 from clusterlib.tables.committed import write_proposal
 from clusterlib.tables.ranges import ranges_of
@@ -54,10 +56,10 @@ def fetch_and_decode(
 
     Rows whose store fails for reasons of its own are left out, so that a later pass redoes them.
     Returns columns row_id, image_id, uri, pixels (N, H, W, 3) uint8, width, height, n_frames,
-    content_hash, thumbnail, code, detail, attempts, started_at; `code` is empty for a usable
-    picture.
+    content_hash, thumbnail, code, detail, attempts, started_at, fetch_seconds, decode_seconds;
+    `code` is empty for a usable picture, and the last two are shares of the block's.
     """
-    started_at = time.time()
+    started_at, cpu_before, cpu_of_children = time.time(), time.process_time(), 0.0
     start, stop = pieces[int(batch["id"][0])]
     rows = read_rows(
         plan.catalog, start, stop, ["row_id", "image_id", "uri", "size_bytes"]
@@ -67,11 +69,13 @@ def fetch_and_decode(
     found: dict[int, dict[str, Any]] = {}
 
     def use(index: int, read: bytes | Rejection) -> None:
+        nonlocal cpu_of_children
         found[index] = dict(_NO_PICTURE)
         if isinstance(read, Rejection):
             found[index] |= {"code": read.code, "detail": read.detail}
             return
         outcome = decoder.decode(read)
+        cpu_of_children += outcome.cpu_seconds
         found[index] |= {
             "content_hash": hashlib.blake2b(read, digest_size=16).hexdigest(),
             "attempts": outcome.attempts,
@@ -92,12 +96,16 @@ def fetch_and_decode(
         if wanted and not found[index]["code"]:
             thumbnail = array_thumbnail_webp(pixels[index], size=THUMBNAIL_SIZE)
             found[index]["thumbnail"] = thumbnail
+    share = 1 / max(1, len(settled))
+    cpu_seconds = time.process_time() - cpu_before + cpu_of_children
     return {
         "row_id": row_ids,
         "image_id": [rows[index]["image_id"] for index in settled],
         "uri": [rows[index]["uri"] or "" for index in settled],
         "pixels": pixels if len(settled) == len(rows) else pixels[settled],
         "started_at": [started_at] * len(settled),
+        "fetch_seconds": [reader.seconds * share] * len(settled),
+        "decode_seconds": [cpu_seconds * share] * len(settled),
         **{name: [found[index][name] for index in settled] for name in _NO_PICTURE},
     }
 
@@ -122,29 +130,39 @@ def _tools(plan: EmbedPlan) -> tuple[Reader, GuardedDecoder]:
 
 
 class EncoderActor:
-    """Holds the network; embeds blocks, writes them, and returns one proposal a block."""
+    """Holds the network; embeds blocks, writes them, and returns one proposal a block.
+
+    Two blocks are in hand at once, so that the device computes while the block before is written.
+    """
 
     def __init__(
-        self, *, plan: EmbedPlan, device: str, batch_size: int, threads: int | None
+        self, *, plan: EmbedPlan, device: str, batch_size: int, threads: int, compiled: bool
     ) -> None:
-        import torch
-
-        # Ray sets one thread for an actor of one CPU; on a CPU the network is the bottleneck.
-        torch.set_num_threads(threads or (os.cpu_count() or 1 if device == "cpu" else 1))
+        set_threads(threads)
         self._plan = plan
+        # One thread that computes uses as much CPU as it takes time, unless it is waiting.
+        self._clock = time.thread_time if (device, threads) == ("cpu", 1) else time.perf_counter
+        self._computing = threading.Lock()
         self._encoder = load_encoder(plan.spec, device=device, batch_size=batch_size)
+        if compiled and isinstance(self._encoder, TorchEncoder):
+            self._encoder.compile()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Embed a block from `fetch_and_decode`, write its rows, return the proposal as JSON."""
         plan = self._plan
         row_ids = np.asarray(batch["row_id"])
         if len(row_ids) == 0:
-            return {"change": []}
+            return {"change": [], "timings": []}
         codes = np.asarray(batch["code"], dtype=object).copy()
         usable = np.flatnonzero(codes == "")
         x_ND: np.ndarray = np.zeros((0, 1), dtype=np.float32)
+        forward_seconds = 0.0
         if len(usable):
-            x_ND = self._encoder.encode(np.asarray(batch["pixels"])[usable])
+            pixels = np.asarray(batch["pixels"])
+            with self._computing:
+                started = self._clock()
+                x_ND = self._encoder.encode(pixels if len(usable) == len(codes) else pixels[usable])
+                forward_seconds = self._clock() - started
             finite = np.isfinite(x_ND).all(axis=1)
             codes[usable[~finite]] = "bad_vector"
             usable, x_ND = usable[finite], x_ND[finite]
@@ -153,13 +171,22 @@ class EncoderActor:
             vectors = _vectors(x_ND, plan)
             tables["embeddings"] = _embeddings(batch, usable, vectors, plan)
             tables["sample"] = _sample(batch, usable, vectors, plan)
+        started = time.perf_counter()
         proposal = write_proposal(
             plan.run_uri,
             tables,
             ranges=ranges_of(row_ids),
             started_at=float(np.min(batch["started_at"])),
         )
-        return {"change": [json.dumps(proposal.to_json())]}
+        timings = {
+            "images": len(row_ids),
+            "pixel_bytes": batch["pixels"].nbytes,
+            "fetch": float(np.sum(batch["fetch_seconds"])),
+            "decode": float(np.sum(batch["decode_seconds"])),
+            "forward": forward_seconds,
+            "write": time.perf_counter() - started,
+        }
+        return {"change": [json.dumps(proposal.to_json())], "timings": [json.dumps(timings)]}
 
 
 def _vectors(x_ND: np.ndarray, plan: EmbedPlan) -> pa.FixedSizeListArray:

@@ -50,6 +50,7 @@ class Reader:
     def __init__(self, plan: ReadPlan) -> None:
         self._plan = plan
         self._known_good = plan.known_good
+        self._seconds: list[float] = []
 
     def read(
         self, rows: Sequence[dict[str, Any]], use: Callable[[int, bytes | Rejection], None]
@@ -63,6 +64,7 @@ class Reader:
             StoreRefusedError: credentials or access were lost, for whatever is asked.
             TransientStorageError: nothing could be read for OUTAGE_S.
         """
+        self._seconds.clear()
         pending = list(range(len(rows)))
         refused: list[tuple[int, Rejection]] = []
         waiting_since = time.monotonic()
@@ -89,6 +91,11 @@ class Reader:
         for index, rejection in refused:
             use(index, rejection)
 
+    @property
+    def seconds(self) -> float:
+        """Time that the last `read` took for its files, as far as threads could not overlap it."""
+        return sum(self._seconds) / self._plan.threads
+
     def _stream(
         self, rows: Sequence[dict[str, Any]], indices: Sequence[int]
     ) -> Iterator[tuple[int, Outcome]]:
@@ -106,12 +113,14 @@ class Reader:
                     yield reading.pop(future), future.result()
 
     def _read_one(self, row: dict[str, Any]) -> Outcome:
+        started = time.perf_counter()
         outcome = read_image(
             row["uri"],
             max_bytes=self._plan.max_bytes,
             size_bytes=row["size_bytes"],
             root=self._plan.root,
         )
+        self._seconds.append(time.perf_counter() - started)
         if isinstance(outcome, bytes):
             self._known_good = row["uri"]
         return outcome

@@ -27,8 +27,8 @@ class StageProgress:
         self._task = live.add_task(name, total=None, words="") if live else None
         self._done = 0
         self._resumed = 0
-        self._first: tuple[float, int] | None = None
         self._last = (self.started, 0)
+        self._first: tuple[float, int] | None = None  # when something was done, and how much
         self.notes: list[str] = []
 
     def total(self, rows: int, *, done: int = 0) -> None:
@@ -66,20 +66,16 @@ class StageProgress:
 
     @property
     def steady_rate(self) -> float | None:
-        """Rows a second after the first report, so without starting workers; None after one."""
-        if self._first is None or self._last[1] <= self._first[1]:
+        """Rows a second from the first news to the last, without start-up; None if that is one."""
+        if self._first is None or self._first == self._last:
             return None
-        return (self._last[1] - self._first[1]) / max(self._last[0] - self._first[0], 1e-9)
+        return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
 
 
 class Screen:
-    """Prints to standard output; live only when that is a terminal.
-
-    `shown` is the progress of the stage shown now or last.
-    """
+    """Prints to standard output; live only when that is a terminal."""
 
     def __init__(self) -> None:
-        self.shown: StageProgress | None = None
         self._console = Console(highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
@@ -102,7 +98,7 @@ class Screen:
                 transient=True,
             )
             live.start()
-        progress = self.shown = StageProgress(name, live)
+        progress = StageProgress(name, live)
         try:
             yield progress
         finally:

@@ -8,7 +8,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
@@ -17,6 +17,8 @@ from clusterlib.errors import WorkersLostError
 from clusterlib.tables.committed import CommittedTable
 from clusterlib.tables.protocol import Change, change_from_json
 from clusterlib.tables.ranges import Ranges
+
+T = TypeVar("T")
 
 COMMIT_PROPOSALS = 64
 # Ray's own default retries a task or actor that crashes its process for ever.
@@ -33,15 +35,37 @@ _LOST = (
 _OUR_ERROR = re.compile(r"clusterlib\.errors\.(\w+): (.*)")
 
 
-def run_tasks(function: Callable[..., Any], count: int, **kwargs: Any) -> Any:
+def run_tasks(
+    function: Callable[..., Any], count: int, *, num_cpus: float = 1, **kwargs: Any
+) -> Any:
     """A lazy dataset of `function(batch, **kwargs)` for each number 0...count-1 in `batch["id"]`.
 
     One task a number, so that what a task reads is decided here and not by block packing.
     """
     numbers = ray.data.range(count, override_num_blocks=count)
     return map_batches(
-        numbers, function, batch_size=1, fn_kwargs=kwargs, num_cpus=1, max_retries=MAX_RETRIES
+        numbers,
+        function,
+        batch_size=1,
+        fn_kwargs=kwargs,
+        num_cpus=num_cpus,
+        max_retries=MAX_RETRIES,
     )
+
+
+def run_once(function: Callable[..., T], *, options: dict[str, Any], **kwargs: Any) -> T:
+    """`function(**kwargs)` on a worker that Ray finds by `options`, such as num_gpus.
+
+    Raises:
+        ClusterlibError: what it raised, without Ray's account of how it travelled.
+        WorkersLostError: its process died more often than MAX_RETRIES allows.
+    """
+    task = ray.remote(function).options(max_retries=MAX_RETRIES, **options)
+    try:
+        result: T = ray.get(task.remote(**kwargs))
+    except ray.exceptions.RayError as error:
+        raise _plain(error) from None
+    return result
 
 
 def map_batches(dataset: Any, function: Any, **options: Any) -> Any:
@@ -67,13 +91,19 @@ def batches(dataset: Any) -> Iterator[dict[str, Any]]:
     except ray.exceptions.RayError as error:
         # The failed execution holds its actors, and their GPUs, until it is collected.
         gc.collect()
-        ours = _OUR_ERROR.search(str(error))
-        if ours is None and isinstance(error, _LOST):
-            reason = (str(error).strip().splitlines() or [""])[0]
-            raise WorkersLostError(f"{type(error).__name__}: {reason}") from None
-        if ours is None:
-            raise
-        raise getattr(errors, ours[1])(ours[2]) from None
+        raise _plain(error) from None
+
+
+def _plain(error: Exception) -> Exception:
+    """What was raised on a worker, or that workers were lost; `error` itself if it is neither."""
+    ours = _OUR_ERROR.search(str(error))
+    if ours is not None:
+        raised: Exception = getattr(errors, ours[1])(ours[2])
+        return raised
+    if isinstance(error, _LOST):
+        reason = (str(error).strip().splitlines() or [""])[0]
+        return WorkersLostError(f"{type(error).__name__}: {reason}")
+    return error
 
 
 def commit_stream(
@@ -82,10 +112,12 @@ def commit_stream(
     *,
     every_seconds: float,
     on_commit: Callable[[Change], None],
+    on_batch: Callable[[dict[str, Any]], None] = lambda batch: None,
 ) -> None:
     """Commit what workers propose in groups, the last ones also when the stream breaks.
 
-    `changes` is a dataset with the JSON of one change a row, in column `change`.
+    `changes` is a dataset with the JSON of one change a row, in column `change`; `on_batch` sees
+    each of its batches.
     """
     pending: list[Change] = []
     last = time.monotonic()
@@ -98,6 +130,7 @@ def commit_stream(
     try:
         for batch in batches(changes):
             pending += [change_from_json(json.loads(text)) for text in batch["change"]]
+            on_batch(batch)
             if len(pending) >= COMMIT_PROPOSALS or time.monotonic() - last >= every_seconds:
                 flush()
                 last = time.monotonic()

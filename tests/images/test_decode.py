@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import warnings
 import zlib
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
+from clusterlib.images import decode as decode_module
 from clusterlib.images.codes import CODES, Rejection
 from clusterlib.images.decode import (
     DecodedImage,
@@ -490,6 +492,37 @@ def test_large_jpegs_are_reduced_without_a_shift() -> None:
     assert (result.width, result.height) == (1600, 1200)
     exact = fit(large, Geometry(48, (32, 32), "bicubic"))
     assert difference(result.pixels_HWC, exact) < 2
+
+
+@pytest.mark.parametrize(
+    ("resize", "spare", "size"),
+    [
+        (300, 1.0, (400, 300)),
+        (301, 1.0, (800, 600)),
+        (150, 2.0, (400, 300)),
+        (151, 2.0, (800, 600)),
+        (30, math.inf, (1600, 1200)),
+        ((150, 400), 1.0, (800, 600)),  # both sides at least 400: it may be turned
+    ],
+)
+def test_a_jpeg_is_decoded_no_smaller_than_it_is_shown(
+    resize: int | tuple[int, int],
+    spare: float,
+    size: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+    original = decode_module.fit
+
+    def look(image: Image.Image, geometry: Geometry) -> Image.Image:
+        seen.append(image.size)
+        return original(image, geometry)
+
+    monkeypatch.setattr(decode_module, "fit", look)
+    data = encoded(photo(1600, 1200), "JPEG")
+    result = good(data, Geometry(resize, None, "bicubic", spare=spare))
+    assert (result.width, result.height) == (1600, 1200)
+    assert seen == [size]
 
 
 @given(

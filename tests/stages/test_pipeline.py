@@ -461,5 +461,5 @@ def test_logical_gpus_are_reserved(tmp_path: Path, shapes_folder: Path) -> None:
     build_catalog(session)
     embed_images(session)
     facts = session.record["stages"]["embed_images"]
-    assert facts["placement"] == "1-2 encoder actors on cpu with 0.5 GPU each"
+    assert facts["placement"] == "2 encoder actors on cpu with 0.5 GPU each"
     assert facts["embedded"] == 120

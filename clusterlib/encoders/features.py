@@ -119,9 +119,9 @@ def _kind(output: torch.Tensor, ratio: float) -> tuple[Kind, tuple[int, int], in
             prefix, cells = _split(output.shape[3], ratio) or (0, (0, 0))
             return "attention", cells, prefix
     if output.ndim == 4:
-        height, width = output.shape[2:]
-        if height > 1 and width > 1 and abs(height - width * ratio) <= 1:
-            return "channels", (height, width), 0
+        for height, width in (output.shape[2:], output.shape[1:3]):  # Swin's channels are last
+            if height > 1 and width > 1 and abs(height - width * ratio) <= 1:
+                return "channels", (height, width), 0
     if output.ndim == 3:
         split = _split(output.shape[1], ratio)
         if split is not None:
@@ -235,6 +235,8 @@ def _main_tensor(output: Any) -> torch.Tensor | None:
 
 
 def _channel_maps(name: str, x_NCHW: NDArray[np.float32], seen: _Seen, count: int) -> LayerMaps:
+    if x_NCHW.shape[2:] != seen.cells:
+        x_NCHW = x_NCHW.transpose(0, 3, 1, 2)
     # The spread of a channel over pictures and places, in units of the layer.
     spread_C = x_NCHW.std(axis=(0, 2, 3))
     best = np.argsort(-spread_C, kind="stable")[:count]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,7 +28,7 @@ _COLUMNS = (
     ("cluster_seconds", "cluster s", "{:,.1f}"),
 )
 _LABELLED = ("nmi", "ari", "ami")
-_NAME_LENGTH = 36
+_NAME_LENGTH = 52
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,6 @@ def encoder_pages(content: Content, trials: Sequence[Trial], *, asked: int) -> I
 
 
 def _shorten(model: str) -> str:
-    if len(model) <= _NAME_LENGTH:
-        return model
-    prefix, colon, path = model.partition(":")
-    tail = path.rstrip("/").rpartition("/")[2]
-    short = f"{prefix}{colon}…/{tail}"
-    return short if len(short) <= _NAME_LENGTH else f"…{short[1 - _NAME_LENGTH :]}"
+    if len(model) > _NAME_LENGTH:
+        model = re.sub(r"[^:]*/(?=[^:])", "…/", model)  # folders
+    return model if len(model) <= _NAME_LENGTH else f"…{model[1 - _NAME_LENGTH :]}"

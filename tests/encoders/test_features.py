@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 
 from clusterlib.config import EncoderConfig
 from clusterlib.encoders.features import layer_maps
+from clusterlib.encoders.forward import TorchEncoder
 from clusterlib.encoders.select import describe_encoder, load_encoder
 from clusterlib.errors import ConfigError
+from clusterlib.images.decode import Geometry
 from tests.stages.test_compare_encoders import save_vit
 
 LARGE = np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
@@ -60,6 +63,40 @@ def test_a_chosen_layer_shows_the_channels_that_differ_most(efficientnet: Any) -
     assert layer.channels == whole.channels[:3]
     spread = whole.maps_NHWC.std(axis=(0, 1, 2))
     assert (np.diff(spread) <= 1e-6).all()
+
+
+def test_a_residual_network_shows_its_stages(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+    from torchvision import models
+
+    torch.manual_seed(0)
+    save_file(models.resnet18(weights=None).state_dict(), tmp_path / "r.safetensors")
+    maps = layer_maps(load(f"torchvision:resnet18:{tmp_path / 'r.safetensors'}"), LARGE)
+    assert [layer.name for layer in maps] == ["relu", "layer1", "layer2", "layer3", "layer4"]
+    assert [layer.total for layer in maps] == [64, 64, 128, 256, 512]
+
+
+def test_channels_may_come_last() -> None:
+    class Last(torch.nn.Module):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.avg_pool2d(batch, 4).permute(0, 2, 3, 1)
+
+    spec = replace(
+        describe_encoder(EncoderConfig(model="efficientnet-lite0", precision="float32")),
+        geometry=Geometry(32, (32, 32), "bilinear"),
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+    )
+    encoder = TorchEncoder(
+        torch.nn.Sequential(Last()),
+        forward=lambda network, batch: network(batch).mean(dim=(1, 2)),
+        spec=spec,
+        device="cpu",
+        batch_size=2,
+    )
+    (layer,) = layer_maps(encoder, SMALL)
+    expected = SMALL.reshape(3, 8, 4, 8, 4, 3).mean(axis=(2, 4)) / 255
+    np.testing.assert_allclose(layer.maps_NHWC, expected[..., list(layer.channels)], atol=1e-5)
 
 
 def test_attention_is_that_of_the_library(vit: Path) -> None:

@@ -27,6 +27,8 @@ def test_a_failed_encoder_has_a_row_and_its_reason() -> None:
 
 def test_names_are_short_and_differ() -> None:
     paths = [f"hf:/very/long/{'x' * 40}/{side}/model" for side in "ab"]
+    file = f"torchvision:resnet18:/{'x' * 40}/own.safetensors"
+    assert names_of([Trial(file)]) == ["torchvision:resnet18:…/own.safetensors"]
     assert names_of([Trial(path) for path in paths]) == ["hf:…/model (1)", "hf:…/model (2)"]
 
 

@@ -46,7 +46,7 @@ test-label-studio: $(VENV)/.installed-dev $(LABEL_STUDIO)/bin/label-studio
 
 $(DATUMARO)/bin/datum:
 	$(PYTHON) -m venv $(DATUMARO)
-	$(DATUMARO)/bin/python -m pip install --quiet "datumaro>=1.10"
+	$(DATUMARO)/bin/python -m pip install --quiet "datumaro>=1.13.12"
 
 test-datumaro: $(VENV)/.installed-dev $(DATUMARO)/bin/datum
 	DATUMARO=$(abspath $(DATUMARO)) $(BIN)/python -m pytest -m datumaro tests/tools
@@ -71,6 +71,9 @@ bench-overhead: $(VENV)/.installed-dev
 bench-cluster: $(VENV)/.installed-dev
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.clustering
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.clustering_choice
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.clustering_groups
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.clustering_determinism
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks.clustering_scale 1 4 10
 
 STAMPS ?= /usr/share/tuxpaint/stamps
 

@@ -4,6 +4,8 @@ digits: 1,797 handwritten digits, embedded by the built-in encoder; ten classes.
 pixels: the same digits as 64 grey values: an encoder that was never trained.
 stamps: drawings and photos of the Debian package tuxpaint-stamps-default, by top-level folder;
     left out where that package is not installed.
+letters: the capitals A...Z, each drawn in every Latin font below /usr/share/fonts; 26 classes.
+    letter-pixels: the same as 28 x 28 grey values. Both were made after the defaults were chosen.
 balanced, zipf, overlapping: 16,000 rows x 768, 100 groups in 10 families with a decaying spectrum;
     equal sizes, Zipf sizes, Zipf sizes with groups at half the distance.
 noise: uniform on the cube, no group at all.
@@ -18,6 +20,9 @@ from pathlib import Path
 import numpy as np
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
+FONTS = Path("/usr/share/fonts")
+# Fonts of signs, not of letters, by parts of their files' names.
+_SIGNS = ("Symbol", "Dingbat", "D050000L", "Math")
 SYNTHETIC = {
     "balanced": {"zipf": 0.0, "separation": 1.0},
     "zipf": {"zipf": 1.0, "separation": 1.0},
@@ -72,6 +77,45 @@ def stamps() -> tuple[np.ndarray, np.ndarray] | None:
         return None
     names = [f.relative_to(STAMPS).parts[0] for f in files]
     return embedded(files), np.unique(names, return_inverse=True)[1]
+
+
+def drawn_letters() -> tuple[list[np.ndarray], np.ndarray] | None:
+    """Grey pictures (112, 112) uint8 of capitals and their classes; None with few fonts here."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    files = [f for kind in ("ttf", "otf") for f in sorted(FONTS.rglob(f"*.{kind}"))]
+    files = [f for f in files if not any(sign in f.name for sign in _SIGNS)]
+    pictures, classes = [], []
+    for file in files:
+        font = ImageFont.truetype(str(file), 72)
+        for number, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ"):
+            picture = Image.new("L", (112, 112), 255)
+            ImageDraw.Draw(picture).text((56, 56), letter, font=font, fill=0, anchor="mm")
+            pictures.append(np.asarray(picture))
+            classes.append(number)
+    return (pictures, np.array(classes)) if len(files) >= 20 else None
+
+
+def letters() -> tuple[np.ndarray, np.ndarray] | None:
+    """Embedded letters and their classes; None where fonts are missing."""
+    from PIL import Image
+
+    found = drawn_letters()
+    if found is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        for number, picture in enumerate(found[0]):
+            Image.fromarray(picture).save(f"{folder}/{number:05d}.png")
+        return embedded(sorted(Path(folder).glob("*.png"))), found[1]
+
+
+def letter_pixels() -> tuple[np.ndarray, np.ndarray] | None:
+    """Grey values (N, 784) of the letters and their classes."""
+    found = drawn_letters()
+    if found is None:
+        return None
+    small = np.stack(found[0]).reshape(-1, 28, 4, 28, 4).mean(axis=(2, 4))
+    return small.reshape(len(small), -1).astype(np.float32), found[1]
 
 
 def mixture(

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from clusterlib.clustering.picks import row_hash
 from clusterlib.config import load_config
 from clusterlib.stages.session import Session, open_session
-from clusterlib.tables.committed import write_proposal
+from clusterlib.tables.committed import CommittedTable, write_proposal
 from clusterlib.tables.schemas import embeddings_schema, sample_schema
 
 DIM, GROUPS, ROWS_PER_FILE = 512, 200, 50_000
@@ -51,31 +51,45 @@ def _write_embeddings(session: Session, rows: int) -> None:
     table.open(session.embed_settings(catalog))
     rng = np.random.default_rng(0)
     centers = rng.standard_normal((GROUPS, DIM), dtype=np.float32)
+    noise = 1.5 * rng.standard_normal((ROWS_PER_FILE, DIM), dtype=np.float32)
     for start in range(0, rows, ROWS_PER_FILE):
         ids = np.arange(start, min(start + ROWS_PER_FILE, rows))
         x = centers[rng.integers(0, GROUPS, len(ids))]
-        x = x + 1.5 * rng.standard_normal(x.shape, dtype=np.float32)
+        # The same noise around other centers: making it anew takes longer than clustering.
+        x += noise[rng.permutation(len(noise))[: len(ids)]]
         x /= np.linalg.norm(x, axis=1, keepdims=True)
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(x.astype(np.float16).ravel()), DIM)
-        one = pa.array(np.ones(len(ids), dtype=np.int32))
-        names = pa.array([f"mem://{i}" for i in ids])
-        schema = embeddings_schema(DIM, "float16")
-        embeddings = pa.Table.from_arrays(
-            [pa.array(ids), names, names, vectors.cast(schema.field("embedding").type)]
-            + [one, one, one, pa.array([""] * len(ids))],
-            schema=schema,
-        )
-        chosen = pa.array(np.flatnonzero(row_hash(ids, seed=0) < SAMPLE / rows))
-        taken = embeddings.select(["row_id", "embedding"]).take(chosen)
-        sample = taken.append_column("thumbnail", pa.array([b""] * len(chosen), pa.binary()))
-        sample = sample.cast(sample_schema(DIM, "float16"))
-        proposal = write_proposal(
-            session.run.uri,
-            {"embeddings": embeddings, "sample": sample},
-            ranges=((start, start + len(ids)),),
-            started_at=time.time(),
-        )
-        table.commit([proposal])
+        is_sampled = row_hash(ids, seed=0) < SAMPLE / rows
+        commit_part(session, table, ids, x.astype(np.float16), is_sampled=is_sampled)
+
+
+def commit_part(
+    session: Session,
+    table: CommittedTable,
+    ids: np.ndarray,
+    x: np.ndarray,
+    *,
+    is_sampled: np.ndarray,
+) -> None:
+    """Commit one file of embeddings `x` (N, D), as the embedding stage does, in this row order."""
+    kind, dim = str(x.dtype), x.shape[1]
+    names, one = pa.array([f"mem://{i}" for i in ids]), pa.array(np.ones(len(ids), dtype=np.int32))
+    schema = embeddings_schema(dim, kind)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), dim)
+    embeddings = pa.Table.from_arrays(
+        [pa.array(ids), names, names, vectors.cast(schema.field("embedding").type)]
+        + [one, one, one, pa.array([""] * len(ids))],
+        schema=schema,
+    )
+    taken = embeddings.select(["row_id", "embedding"]).take(pa.array(np.flatnonzero(is_sampled)))
+    pictures = pa.array([b""] * taken.num_rows, pa.binary())
+    sample = taken.append_column("thumbnail", pictures).cast(sample_schema(dim, kind))
+    proposal = write_proposal(
+        session.run.uri,
+        {"embeddings": embeddings, "sample": sample},
+        ranges=((int(ids.min()), int(ids.max()) + 1),),
+        started_at=time.time(),
+    )
+    table.commit([proposal])
 
 
 def run_job(name: str, config: Path) -> dict:

@@ -4,6 +4,7 @@ import sys
 
 from clusterlib.stages.apply_labels import apply_labels, name_by_majority
 from clusterlib.stages.session import Session
+from clusterlib.stages.write_report import write_report
 from jobs.cli import run_job
 from jobs.run_pipeline import run_pipeline
 
@@ -14,6 +15,7 @@ def run_demo(session: Session) -> None:
     session.screen.say("")
     sheet, accuracy = name_by_majority(session)
     apply_labels(session, names=sheet)
+    write_report(session)  # once more, with the names
     session.screen.say(f"labels     {accuracy:.1%} of the images got their true label")
 
 

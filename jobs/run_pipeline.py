@@ -6,6 +6,8 @@ from clusterlib.stages.assign_clusters import assign_clusters
 from clusterlib.stages.build_catalog import build_catalog
 from clusterlib.stages.embed_images import check_rejects, embed_images
 from clusterlib.stages.fit_clusters import fit_clusters
+from clusterlib.stages.label_new_images import label_new_images
+from clusterlib.stages.propose_names import check_names, propose_names
 from clusterlib.stages.session import Session
 from clusterlib.stages.summary import print_summary
 from clusterlib.stages.write_manifests import write_manifests
@@ -17,10 +19,13 @@ from jobs.cli import run_job
 def run_pipeline(session: Session) -> None:
     """Run every stage; what is finished already is kept."""
     with status_on_failure(session):
+        check_names(session)
         build_catalog(session)
         embed_images(session)
         fit_clusters(session)
         assign_clusters(session)
+        label_new_images(session)
+        propose_names(session)
         write_manifests(session)
     write_report(session)
     print_summary(session)

@@ -69,6 +69,11 @@ def file(tmp_path: Path) -> Path:
         (tree(clustering=3), "clustering: Input should be a valid dictionary"),
         (tree(clustering={"k_max": "many"}), "clustering.k_max: Input should be a valid integer"),
         (tree(clustering={"pca_dim": 0}), "clustering.pca_dim: Input should be greater than"),
+        (tree(clustering={"pca_dim": 1.5}), "clustering: pca_dim=1.5 is neither a number of"),
+        (
+            tree(clustering={"min_size": 10, "max_size": 15}),
+            "clustering: max_size=15 is below twice min_size=10",
+        ),
         (tree(encoder={"precision": "int8"}), "encoder.precision: Input should be 'bfloat16'"),
         (tree(images={"max_reject_fraction": 1.5}), "images.max_reject_fraction: Input should be"),
         (tree(manifests={"formats": ["cvs"]}), "manifests.formats.0: Input should be 'parquet'"),

@@ -7,6 +7,7 @@ C: clusters, L: labels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,56 @@ class Agreement:
     precision: float = 0.0
     recall: float = 0.0
     f1: float = 0.0
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Rows by cluster and label, and how well each label's matched cluster renders it.
+
+    `counts` has one row a cluster 0...K-1, then noise; columns are `labels`. `matched` is the
+    cluster of each label in the one-to-one matching that gets most rows right, -1 where it has
+    none; `precision`, `recall` and `f1` are those of that cluster, 0 without one. `support` counts
+    the rows of each label.
+    """
+
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+    matched: tuple[int, ...]
+    precision: tuple[float, ...]
+    recall: tuple[float, ...]
+    f1: tuple[float, ...]
+    support: tuple[int, ...]
+
+
+def confusion(counts_CL: NDArray[np.int64], *, labels: Sequence[str]) -> Confusion:
+    """The confusion matrix of a contingency table (C, L) whose last row is noise.
+
+    Noise is matched to no label.
+
+    Raises:
+        ValueError: not one label a column.
+    """
+    if counts_CL.shape[1] != len(labels):
+        raise ValueError(f"{counts_CL.shape[1]} columns, but {len(labels)} labels")
+    matched_L = np.full(len(labels), -1)
+    clusters, columns = linear_sum_assignment(counts_CL[:-1], maximize=True)
+    hits_L = np.zeros(len(labels), dtype=np.int64)
+    hits_L[columns] = counts_CL[clusters, columns]
+    matched_L[columns] = clusters
+    matched_L[hits_L == 0] = -1
+    support_L = counts_CL.sum(axis=0)
+    precision_L = hits_L / np.maximum(counts_CL.sum(axis=1)[matched_L], 1)
+    recall_L = hits_L / np.maximum(support_L, 1)
+    f1_L = 2 * precision_L * recall_L / np.maximum(precision_L + recall_L, 1e-12)
+    return Confusion(
+        labels=tuple(labels),
+        counts=tuple(tuple(row) for row in counts_CL.tolist()),
+        matched=tuple(matched_L.tolist()),
+        precision=tuple(precision_L.tolist()),
+        recall=tuple(recall_L.tolist()),
+        f1=tuple(f1_L.tolist()),
+        support=tuple(support_L.tolist()),
+    )
 
 
 def agreement(counts_CL: NDArray[np.int64]) -> Agreement:

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clusterlib.clustering.hierarchy import Merges, cut
-from clusterlib.clustering.kmeans import KMeansFit, normalized, polish, renumbered
-from clusterlib.clustering.manifold import diffusion_map
-from clusterlib.clustering.silhouette import cluster_means
+from clusterlib.clustering.kmeans import KMeansFit, labelled, normalized, polish
+from clusterlib.clustering.manifold import manifold_rows, on_sphere
+from clusterlib.clustering.plane import plane_rows
+from clusterlib.clustering.space import Space
 from clusterlib.clustering.sweep import MicroClusters, over_cluster
 
-Method = Literal["kmeans", "manifold", "ward", "average", "hdbscan", "dbscan"]
+Method = Literal["kmeans", "manifold", "ward", "average", "hdbscan", "dbscan", "plane"]
 # HDBSCAN and DBSCAN see every sampled row up to this many, and micro-clusters above.
 MAX_DENSITY_ROWS = 10_000
 
@@ -46,12 +47,18 @@ def prepare(
     iterations: int,
     min_cluster_rows: int,
     seed: int,
+    space: Space | None = None,
 ) -> Candidates:
-    """What `method` makes of unit rows (N, P), ready to be cut at every k up to `k_max`."""
+    """What `method` makes of unit rows (N, P), ready to be cut at every k up to `k_max`.
+
+    `space` is the one of the rows; the manifold looks at its other scalings too.
+    """
     if method == "manifold" and len(z_NP) >= 4:
-        z_NP = diffusion_map(z_NP, seed=seed)
+        z_NP = manifold_rows(z_NP, space=space, seed=seed)
+    elif method == "plane":
+        z_NP = on_sphere(plane_rows(z_NP, seed=seed))
     micro = over_cluster(z_NP, k_max=k_max, seed=seed)
-    if method in ("kmeans", "manifold"):
+    if method in ("kmeans", "manifold", "plane"):
 
         def polished(k: int) -> KMeansFit:
             return polish(z_NP, micro.starts(k), iterations=iterations)
@@ -61,21 +68,12 @@ def prepare(
         merges = micro.merges if method == "ward" else _average_merges(micro.means_MP)
 
         def merged(k: int) -> KMeansFit:
-            return _labelled(z_NP, cut(merges, min(k, merges.leaves))[micro.fit.cluster_ids_N])
+            return labelled(z_NP, cut(merges, min(k, merges.leaves))[micro.fit.cluster_ids_N])
 
         return Candidates(z_NP, micro, merged, by_centroid=False)
     ids_N = _by_density(z_NP, micro, method=method, min_cluster_rows=min_cluster_rows)
-    found = _labelled(z_NP, ids_N)
+    found = labelled(z_NP, ids_N)
     return Candidates(z_NP, micro, lambda k: found, by_centroid=False, chooses_k=True)
-
-
-def _labelled(z_NP: NDArray[np.float32], ids_N: NDArray[np.int32]) -> KMeansFit:
-    """Given groups as a fit: numbered by falling size, with their mean directions; noise kept."""
-    ids_N, k = renumbered(ids_N)
-    inside_N = ids_N >= 0
-    centroids_KP = normalized(cluster_means(z_NP[inside_N], ids_N[inside_N], k=k))
-    similarity_N = np.einsum("np,np->n", z_NP[inside_N], centroids_KP[ids_N[inside_N]])
-    return KMeansFit(centroids_KP, ids_N, float((2 - 2 * similarity_N).clip(0).sum()))
 
 
 def _average_merges(means_MP: NDArray[np.float64]) -> Merges:

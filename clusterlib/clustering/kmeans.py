@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clusterlib.clustering.kernels import load_faiss, threads_for
+from clusterlib.clustering.silhouette import cluster_means
 from clusterlib.errors import ConfigError
 
 # Rows at a time: their similarities stay in the processor's cache.
@@ -154,6 +155,15 @@ def renumbered(ids_N: NDArray[np.int32]) -> tuple[NDArray[np.int32], int]:
     rank[order] = np.arange(len(order), dtype=np.int32)
     rank[used < 0] = -1
     return rank[inverse_N], int((used >= 0).sum())
+
+
+def labelled(z_NP: NDArray[np.float32], ids_N: NDArray[np.int32]) -> KMeansFit:
+    """Given groups as a fit: numbered by falling size, with their mean directions; noise kept."""
+    ids_N, k = renumbered(ids_N)
+    inside_N = ids_N >= 0
+    centroids_KP = normalized(cluster_means(z_NP[inside_N], ids_N[inside_N], k=k))
+    similarity_N = np.einsum("np,np->n", z_NP[inside_N], centroids_KP[ids_N[inside_N]])
+    return KMeansFit(centroids_KP, ids_N, float((2 - 2 * similarity_N).clip(0).sum()))
 
 
 def nearest(z_NP: NDArray[np.float32], centroids_KP: NDArray[np.float32]) -> NDArray[np.int32]:

@@ -1,4 +1,7 @@
-"""Pick a few rows of every cluster: the nearest, those on the boundary, and random ones."""
+"""Pick a few rows of every cluster: the nearest, on the boundary, random, and diverse ones.
+
+N: rows, P: dimensions of the space, C: chosen rows.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 KINDS: Final = ("nearest", "boundary", "random")
+ALL_KINDS: Final = (*KINDS, "diverse")
 PICKS_PER_KIND = 8
 _HASH_BLOCK = 1_000_000
+# Rows of a cluster that diverse ones are chosen from.
+CANDIDATES = 256
 
 
 def top_per_cluster(
@@ -32,6 +38,52 @@ def top_per_cluster(
     first_N = np.maximum.accumulate(np.where(is_first_N, positions_N, 0))
     chosen: NDArray[np.int64] = order_N[positions_N - first_N < limit]
     return chosen
+
+
+def diverse_rows(
+    z_NP: NDArray[np.float32],
+    cluster_ids_N: NDArray[np.int32],
+    *,
+    distances_N: NDArray[np.float32],
+    is_outlier_N: NDArray[np.bool_],
+    row_ids_N: NDArray[np.int64],
+    seed: int,
+    limit: int = PICKS_PER_KIND,
+) -> list[NDArray[np.int64]]:
+    """Row ids for each cluster 0...K-1: the nearest candidate, then each time the farthest one.
+
+    Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985. Candidates are the
+    CANDIDATES rows of the cluster with the lowest hash; outliers only where there is nothing else,
+    and of equal rows one alone. The order of rows changes nothing.
+
+    Args:
+        z_NP: Unit rows.
+        cluster_ids_N: Their clusters; noise, -1, is passed over.
+        distances_N: To the own centroid.
+    """
+    chosen: list[NDArray[np.int64]] = []
+    hash_N = row_hash(row_ids_N, seed=seed)
+    for cluster in range(int(cluster_ids_N.max(initial=-1)) + 1):
+        own = np.flatnonzero(cluster_ids_N == cluster)
+        usual = own[~is_outlier_N[own]]
+        own = usual if len(usual) else own
+        own = own[np.lexsort((row_ids_N[own], hash_N[own]))][:CANDIDATES]
+        order = _farthest_first(z_NP[own].astype(np.float64), distances_N[own], limit=limit)
+        chosen.append(row_ids_N[own[order]])
+    return chosen
+
+
+def _farthest_first(
+    z_CP: NDArray[np.float64], distances_C: NDArray[np.float32], *, limit: int
+) -> list[int]:
+    if len(z_CP) == 0:
+        return []
+    order = [int(distances_C.argmin())]
+    gap_C = 1 - z_CP @ z_CP[order[0]]
+    while len(order) < limit and gap_C.max() > 1e-6:
+        order.append(int(gap_C.argmax()))
+        gap_C = np.minimum(gap_C, 1 - z_CP @ z_CP[order[-1]])
+    return order
 
 
 def row_hash(row_ids_N: NDArray[np.int64], *, seed: int) -> NDArray[np.float64]:

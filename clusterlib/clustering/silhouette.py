@@ -13,6 +13,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+PROFILE_BINS = 64
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _BLOCK_ROWS = 8192
 _CLOSE = 0.05
 
@@ -79,3 +81,31 @@ def _block(
     larger_N = np.maximum(a_N, b_N)
     defined_N = (n_N > 1) & (larger_N > 1e-12) & np.isfinite(b_N)
     return np.where(defined_N, (b_N - a_N) / np.where(defined_N, larger_N, 1), 0), larger_N
+
+
+def silhouette_profile(
+    silhouettes_N: NDArray[np.float32], cluster_ids_N: NDArray[np.int32], *, k: int
+) -> NDArray[np.int64]:
+    """Rows of each cluster in PROFILE_BINS equal bins of -1...1, (K, B); profiles add up.
+
+    The bins are the thickness of the cluster's bar in a silhouette plot; noise is in none.
+    """
+    inside_N = cluster_ids_N >= 0
+    scaled_N = (silhouettes_N[inside_N].astype(np.float64) + 1) * (PROFILE_BINS / 2)
+    bins_N = np.clip(scaled_N.astype(np.int64), 0, PROFILE_BINS - 1)
+    flat_N = cluster_ids_N[inside_N].astype(np.int64) * PROFILE_BINS + bins_N
+    return np.bincount(flat_N, minlength=k * PROFILE_BINS).reshape(k, PROFILE_BINS)
+
+
+def profile_quantiles(profile_KB: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The silhouette at each of QUANTILES of a cluster's rows, (K, Q): the middle of its bin.
+
+    An empty cluster has zeros.
+    """
+    middles_B = (np.arange(PROFILE_BINS) + 0.5) * (2 / PROFILE_BINS) - 1
+    cumulative_KB = np.cumsum(profile_KB, axis=1)
+    result_KQ = np.zeros((len(profile_KB), len(QUANTILES)))
+    for cluster in np.flatnonzero(cumulative_KB[:, -1]):
+        wanted_Q = np.array(QUANTILES) * cumulative_KB[cluster, -1]
+        result_KQ[cluster] = middles_B[np.searchsorted(cumulative_KB[cluster], wanted_Q)]
+    return result_KQ

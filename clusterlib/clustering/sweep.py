@@ -18,7 +18,7 @@ from clusterlib.clustering.silhouette import cluster_means
 
 # Micro-clusters per cluster of the largest k; more cost more and lower the inertia little.
 OVER = 1.3
-OVER_ITERATIONS = 10
+OVER_ITERATIONS = 5
 MIN_MICRO_CLUSTERS = 256
 ROWS_PER_MICRO_CLUSTER = 8
 

@@ -114,13 +114,33 @@ class ClusteringConfig(_Section):
     k_min: Annotated[int, Field(ge=2)] = Field(4, description="Smallest k of the sweep.")
     k_max: Annotated[int, Field(ge=2)] = Field(64, description="Largest k of the sweep.")
     k_count: Positive = Field(10, description="How many values of k the sweep tries.")
-    method: Literal["kmeans", "manifold", "ward", "average", "hdbscan", "dbscan"] = Field(
+    method: Literal["kmeans", "manifold", "ward", "average", "hdbscan", "dbscan", "plane"] = Field(
         "kmeans",
-        description="kmeans; manifold: k-means on a diffusion map of the sample; ward, average: "
-        "agglomerative; hdbscan, dbscan: by density, they choose k and leave noise (cluster -1).",
+        description="kmeans; manifold: k-means on a layout of the sample's neighbor graph; ward, "
+        "average: agglomerative; hdbscan, dbscan: by density, they choose k and leave noise "
+        "(cluster -1); plane: k-means on a map in two dimensions, for comparison.",
     )
     # Mean AMI at the true k over digits, digit pixels and drawings: benchmarks/clustering.md.
-    pca_dim: Positive = Field(64, description="Dimensions kept by PCA before clustering.")
+    pca_dim: int | float = Field(
+        64,
+        gt=0,
+        description="Dimensions kept by PCA before clustering; below 1: as many as hold this share "
+        "of the variance.",
+    )
+    space: Literal["sample", "exact"] = Field(
+        "sample",
+        description="What the PCA is taken from: the sample, or all embeddings in one more scan.",
+    )
+    min_size: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Smaller clusters are folded into others: images, or their share when below 1; "
+        "as the sample tells.",
+    )
+    max_size: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Larger clusters are split: images, or their share when below 1; as the sample "
+        "tells.",
+    )
     scaling: Literal["whitened", "partial", "centered"] = Field(
         "partial",
         description="whitened gives every kept dimension the same variance, partial brings them "
@@ -132,6 +152,11 @@ class ClusteringConfig(_Section):
         description="Means and outlier limits behind each row's silhouette and outlier flag: exact "
         "reads the embeddings once more to take them from all rows, sample from sampled ones.",
     )
+    fit_from: str | None = Field(
+        None,
+        description="Another run, or one of its fits, whose clusters and labels these images get; "
+        "the settings of this section are then not used.",
+    )
     min_cluster_rows: Annotated[int, Field(ge=2)] = Field(
         10, description="Smallest cluster of hdbscan and core of dbscan, in sampled rows."
     )
@@ -142,6 +167,16 @@ class ClusteringConfig(_Section):
             raise ValueError("k=[] leaves nothing to choose from; name numbers, or say auto")
         if self.k_min > self.k_max:
             raise ValueError(f"k_min={self.k_min} is above k_max={self.k_max}; swap them")
+        if self.pca_dim >= 1 and self.pca_dim != int(self.pca_dim):
+            raise ValueError(
+                f"pca_dim={self.pca_dim} is neither a number of dimensions nor a share below 1"
+            )
+        low, high = self.min_size, self.max_size
+        if low and high and (low < 1) == (high < 1) and high < 2 * low:
+            raise ValueError(
+                f"max_size={high:g} is below twice min_size={low:g}, so that halves of a large "
+                "cluster would be too small; raise max_size or lower min_size"
+            )
         return self
 
 
@@ -183,6 +218,21 @@ class ManifestsConfig(_Section):
     review_budget: Positive = Field(
         100, description="Images that apply_labels asks people about next."
     )
+    vocabulary: str | None = Field(
+        None,
+        description="Text file with one name a line: the encoder's text tower (CLIP or SigLIP) "
+        "proposes those that fit each cluster, for people to judge.",
+    )
+    prompts: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        ("a photo of a {}.",), description="Phrases that names of the vocabulary are put into."
+    )
+
+    @model_validator(mode="after")
+    def _prompts_hold_a_name(self) -> ManifestsConfig:
+        for prompt in self.prompts:
+            if "{}" not in prompt:
+                raise ValueError(f"prompts: '{prompt}' has no {{}} where the name goes; add it")
+        return self
 
 
 class ReportConfig(_Section):

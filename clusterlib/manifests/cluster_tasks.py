@@ -12,7 +12,11 @@ PURITIES = ("pure", "mixed", "split", "junk")
 
 
 def naming_task_bytes(
-    clusters: Sequence[Mapping[str, Any]], origin: Origin, *, sheets: Mapping[int, str]
+    clusters: Sequence[Mapping[str, Any]],
+    origin: Origin,
+    *,
+    sheets: Mapping[int, str],
+    proposals: Mapping[int, str],
 ) -> bytes | None:
     """Naming tasks, the largest cluster first.
 
@@ -20,6 +24,7 @@ def naming_task_bytes(
         clusters: Rows of CLUSTERS.
         origin: The fit.
         sheets: Address of the contact sheet of each cluster.
+        proposals: Names to take or leave, by cluster.
     """
     ordered = sorted(clusters, key=lambda row: (-row["size"], row["cluster_id"]))
     tasks = [
@@ -29,6 +34,7 @@ def naming_task_bytes(
                 "cluster_id": str(row["cluster_id"]),
                 "size": row["size"],
                 "silhouette": round(row["silhouette"], 3),
+                **({"proposal": proposals.get(row["cluster_id"], "none")} if proposals else {}),
                 "run_id": origin.run_id,
                 "fit_id": origin.fit_id,
             }
@@ -38,13 +44,18 @@ def naming_task_bytes(
     return array_bytes(tasks)
 
 
-def naming_interface_xml() -> bytes:
-    """The interface of naming tasks: the sheet, a name, and how pure the cluster looks."""
+def naming_interface_xml(*, rows: str, has_proposals: bool) -> bytes:
+    """The interface of naming tasks: the sheet, a name, and how pure the cluster looks.
+
+    `rows` says what the rows of a sheet are. Proposals are only shown, never filled in.
+    """
+    proposed = '  <Header size="5" value="Proposed: $proposal"/>\n' if has_proposals else ""
     choices = "\n".join(f'    <Choice value="{purity}"/>' for purity in PURITIES)
     return (
         "<View>\n"
         '  <Header value="Cluster $cluster_id: $size images"/>\n'
-        '  <Header size="5" value="Rows: typical, on the boundary, at random"/>\n'
+        f'  <Header size="5" value="Rows: {rows}"/>\n'
+        f"{proposed}"
         '  <Image name="sheet" value="$contact_sheet" zoom="true"/>\n'
         '  <TextArea name="name" toName="sheet" maxSubmissions="1" editable="true"\n'
         '            placeholder="short name; none for junk"/>\n'

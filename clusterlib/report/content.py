@@ -9,6 +9,7 @@ from typing import Any
 KIND_WORDS = {
     "nearest": "nearest to the centre",
     "boundary": "on the boundary",
+    "diverse": "as different as there are",
     "random": "random",
 }
 
@@ -26,13 +27,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Contact:
-    """The exemplars of one cluster in `sheets/`: `per_kind` cells for each kind, row by row.
+    """The exemplars of one cluster in `sheets/`: so many cells for each kind, row by row.
 
     `failed` are the indices of the cells whose image could not be read again.
     """
 
-    per_kind: int
+    counts: dict[str, int]  # kind -> cells, whole rows
     failed: Sequence[int] = ()
+
+    def start(self, kind: str) -> int:
+        """The first cell of `kind`."""
+        kinds = list(self.counts)
+        return sum(self.counts[k] for k in kinds[: kinds.index(kind)])
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class ClusterView:
     silhouette: float
     negative_share: float
     outliers: int
-    name: str | None
+    name: str | None  # that people gave it
     majority_label: str | None
     majority_share: float | None
     picks: dict[str, list[dict[str, Any]]]  # kind -> image_id, uri
@@ -57,6 +63,8 @@ class ClusterView:
     more: Sequence[Cell] = ()  # from the sample, typical first
     outlier_cells: Sequence[Cell] = ()
     duplicates: Sequence[Sequence[str]] = ()  # ids of byte-identical images of the sample
+    proposals: Sequence[dict[str, Any]] = ()  # names to take or leave, best first
+    quantiles: Sequence[float] = ()  # of its silhouettes: 5, 25, 50, 75, 95 %
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,10 @@ class Content:
     agreement: dict[str, float] | None = None
     label_names: Sequence[str] = ()
     confusion: Sequence[Sequence[int]] = ()  # a row a cluster of `clusters`, a column a label
+    label_scores: Sequence[dict[str, Any]] = ()  # label, cluster, precision, recall, f1, support
     noise: int = 0
+    variance: Sequence[dict[str, Any]] = ()  # axis, share, cumulative, kept; also beyond the kept
+    euclidean: dict[str, Any] | None = None  # sampled plain silhouette: value, low, high, rows
     tree: TreeNode | None = None
     map: MapFacts | None = None
     links: dict[str, str] = field(default_factory=dict)  # name -> path relative to the report

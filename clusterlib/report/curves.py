@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 BLUE, ORANGE, RED = "#3b6fd4", "#c2571a", "#c23a3a"
 LINES = (BLUE, ORANGE, "#2f8f4e", "#8a4fbf", "#b08a00", "#0f8a99", RED, "#7a7a7a")
@@ -81,15 +82,18 @@ def curves_svg(
     return _text(figure, f"{title} against k for {len(lines)} encoders; rings mark the chosen k")
 
 
-def variance_svg(explained: Sequence[float]) -> str:
-    """Share of the variance that the first axes of the space keep together."""
+def variance_svg(shares: Sequence[float], *, kept: int) -> str:
+    """Share of the variance that the first axes keep together; `kept` of `shares` are used."""
     figure, axes = _figure(3.9, 2.3)
-    total = np.cumsum(explained)
-    axes.plot(np.arange(1, len(total) + 1), total, color=BLUE)
-    axes.fill_between(np.arange(1, len(total) + 1), total, alpha=0.12, color=BLUE, lw=0)
+    total = np.cumsum(shares)
+    numbers = np.arange(1, len(total) + 1)
+    axes.plot(numbers, total, color=BLUE)
+    axes.fill_between(numbers[:kept], total[:kept], alpha=0.12, color=BLUE, lw=0)
+    if kept < len(total):
+        axes.axvline(kept, linestyle="--", lw=1.2, color=ORANGE)
     axes.set(xlabel="PCA axes", ylabel="share of the variance", ylim=(0, 1))
-    axes.set_title(f"{len(total)} axes keep {total[-1]:.0%}", loc="left", fontsize=11)
-    return _text(figure, f"Variance kept by PCA: {len(total)} axes keep {total[-1]:.1%}")
+    axes.set_title(f"{kept} axes keep {total[kept - 1]:.0%}", loc="left", fontsize=11)
+    return _text(figure, f"Variance kept by PCA: {kept} axes keep {total[kept - 1]:.1%}")
 
 
 def knives_svg(names: Sequence[str], histograms: Sequence[Sequence[int]], *, mean: float) -> str:
@@ -150,6 +154,8 @@ def _log_ks(axes: Any, ks: Sequence[int]) -> None:
         ticks = _spread(ks)
         axes.set_xticks(ticks, [str(k) for k in ticks])
         axes.minorticks_off()
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def _text(figure: Figure, alt: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 SHEET_COLUMNS = 4
@@ -17,9 +19,9 @@ _ECONOMIES = ((1.0, 82), (1.0, 68), (1.0, 50), (0.75, 50), (0.5, 50), (0.5, 30))
 
 
 def sheet_webp(
-    thumbnails: Sequence[bytes | None], *, size: int, max_bytes: int | None = None
+    thumbnails: Sequence[NDArray[np.uint8] | None], *, size: int, max_bytes: int | None = None
 ) -> bytes:
-    """Thumbnails in rows of four square cells of `size` pixels, centred on white, as WebP.
+    """Thumbnails, RGB (H, W, 3), in rows of four cells of `size` pixels, on white, as WebP.
 
     A thumbnail that is None leaves its cell light grey, an empty one leaves it white. When the file
     exceeds `max_bytes`, quality and then size are lowered, as far as that goes.
@@ -28,7 +30,11 @@ def sheet_webp(
     sheet = Image.new("RGB", (size * SHEET_COLUMNS, size * rows), "white")
     for index, data in enumerate(thumbnails):
         row, column = divmod(index, SHEET_COLUMNS)
-        _paste(sheet, data, column * size, row * size, size)
+        left, top = column * size, row * size
+        if data is None:
+            sheet.paste("#e4e4e4", (left, top, left + size, top + size))
+        elif data.size:
+            _paste(sheet, Image.fromarray(data), left, top, size)
     encoded = b""
     for share, quality in _ECONOMIES:
         small = sheet
@@ -49,23 +55,19 @@ def atlas_webp(thumbnails: Sequence[bytes]) -> bytes:
     atlas = Image.new("RGB", (ATLAS_COLUMNS * ATLAS_CELL, rows * ATLAS_CELL), "white")
     for index, data in enumerate(thumbnails):
         row, column = divmod(index, ATLAS_COLUMNS)
-        _paste(atlas, data, column * ATLAS_CELL, row * ATLAS_CELL, ATLAS_CELL)
+        if data:
+            with Image.open(io.BytesIO(data), formats=("WEBP",)) as picture:
+                _paste(atlas, picture, column * ATLAS_CELL, row * ATLAS_CELL, ATLAS_CELL)
     # A quarter larger than the default effort makes it, in half the time.
     return _webp(atlas, 72, method=0)
 
 
-def _paste(canvas: Image.Image, data: bytes | None, left: int, top: int, size: int) -> None:
-    if data is None:
-        canvas.paste("#e4e4e4", (left, top, left + size, top + size))
-        return
-    if not data:
-        return
-    with Image.open(io.BytesIO(data), formats=("WEBP",)) as picture:
-        if max(picture.size) > size:
-            picture.thumbnail((size, size))
-        canvas.paste(
-            picture, (left + (size - picture.width) // 2, top + (size - picture.height) // 2)
-        )
+def _paste(canvas: Image.Image, picture: Image.Image, left: int, top: int, size: int) -> None:
+    """Put `picture` in the middle of a square cell, smaller if it has to be."""
+    if max(picture.size) > size:
+        picture.thumbnail((size, size))
+    left, top = left + (size - picture.width) // 2, top + (size - picture.height) // 2
+    canvas.paste(picture, (left, top))
 
 
 def _webp(image: Image.Image, quality: int, *, method: int = 2) -> bytes:

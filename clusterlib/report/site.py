@@ -32,7 +32,7 @@ CURVES = {
     "gap": ("Gap statistic", "gap"),
     "stability": ("Stability", "agreement of refits"),
 }
-CONFUSION_ROWS, CONFUSION_LABELS = 60, 40
+CONFUSION_ROWS, CONFUSION_LABELS, LABEL_SCORES = 60, 40, 200
 TREE_PARTS = 6
 
 
@@ -185,8 +185,10 @@ def _quality(content: Content, mean: float) -> dict[str, Any]:
                 ks, values, chosen=content.k, title=title, y_label=y_label, low=low, high=high
             )
         )
-    if content.explained:
-        curves.append(variance_svg(content.explained))
+    shares = [row["share"] for row in content.variance] or content.explained
+    if shares:
+        kept = sum(row["kept"] for row in content.variance) or len(shares)
+        curves.append(variance_svg(shares, kept=kept))
     with_rows = [c for c in content.clusters if sum(c.histogram)]
     knives = None
     if with_rows:
@@ -202,6 +204,7 @@ def _quality(content: Content, mean: float) -> dict[str, Any]:
         "curves": [Markup(svg) for svg in curves],  # noqa: S704
         "knives": None if knives is None else Markup(knives),  # noqa: S704
         "knife_count": KNIVES,
+        "label_score_count": LABEL_SCORES,
         "sweep_columns": columns,
         "largest": max((c.size for c in content.clusters), default=1) or 1,
         "slowest": slowest or 1,

@@ -27,6 +27,7 @@ from clusterlib.stages.manifest_slices import (
     row_slices,
 )
 from clusterlib.stages.model_files import read_hierarchy, read_model
+from clusterlib.stages.other_fit import PLAN
 from clusterlib.stages.session import Session
 from clusterlib.tables.parquet import encode_parquet, read_parquet
 
@@ -68,11 +69,11 @@ def apply_labels(
         images = _image_labels(answers, plan, hierarchy)
         learned = learn_labels(landmarks, plan, images, seed=session.config.seed)
         # As for manifests: nothing of an earlier sheet may stand beside the new labels.
-        for part in ("labels.json", "labels", "review", "probe.npz"):
+        for part in ("labels.json", "labels", "review", "probe.npz", PLAN):
             storage.delete(storage.join(fit.labels, part))
         if learned is not None:
             storage.write_bytes(storage.join(fit.labels, "probe.npz"), probe_bytes(learned.probe))
-        counts = _label_all(
+        counts = label_all(
             session,
             fit,
             slices,
@@ -83,12 +84,35 @@ def apply_labels(
         )
         asked = write_review(session, fit, run_id, landmarks, answers, hierarchy)
         record = _record(counts, plan, landmarks, images, learned, asked)
+        record["cluster_names"] = _cluster_names(answers)
+        taught = {
+            "names": plan.names_M,
+            "purities": plan.purities_M,
+            "everywhere": not answers.names,
+            **{k: record[k] for k in ("cluster_names", "probe_right_on_held_out_checked")},
+        }
+        storage.write_json(storage.join(fit.labels, PLAN), taught)
         storage.write_json(storage.join(fit.labels, "labels.json"), record)
         progress.note(
             f"{record['labelled']:,} of {record['rows']:,} images labelled with "
             f"{record['names']} names, in {fit.labels}"
         )
+        record.pop("cluster_names")
         facts.update(record)
+
+
+def read_cluster_names(fit: Fit) -> dict[int, str]:
+    """The names that people gave whole clusters, once they were applied."""
+    record = storage.read_json(storage.join(fit.labels, "labels.json")) or {}
+    return {int(cluster): name for cluster, name in record.get("cluster_names", {}).items()}
+
+
+def _cluster_names(answers: Answers) -> dict[str, str]:
+    return {
+        group: name
+        for group, name in answers.names.items()
+        if group.isdecimal() and answers.purities.get(group) != "junk"
+    }
 
 
 def name_by_majority(session: Session) -> tuple[str, float]:
@@ -140,7 +164,7 @@ def _image_labels(answers: Answers, plan: Plan, hierarchy: Hierarchy) -> dict[st
     return images
 
 
-def _label_all(
+def label_all(
     session: Session,
     fit: Fit,
     slices: list[RowSlice],

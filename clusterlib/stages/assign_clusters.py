@@ -6,39 +6,31 @@ The second scan reads the narrow assignment files only and returns small partial
 from __future__ import annotations
 
 import functools
-import io
 import json
 import time
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from clusterlib import storage
-from clusterlib.catalog.frozen import read_rows
-from clusterlib.clustering.agreement import Agreement, agreement
+from clusterlib.clustering.agreement import Agreement, Confusion
 from clusterlib.clustering.assign import assign
 from clusterlib.clustering.model import ClusterModel
-from clusterlib.clustering.picks import KINDS, row_hash, top_per_cluster
 from clusterlib.clustering.statistics import ClusterSums, cluster_sums, empty_sums
 from clusterlib.errors import InputError
 from clusterlib.run import Fit
 from clusterlib.stages.compact_table import compact_table
+from clusterlib.stages.describe_clusters import agreement_uri, confusion_uri, describe
 from clusterlib.stages.fit_clusters import read_record
 from clusterlib.stages.model_files import read_model, statistics_uri
 from clusterlib.stages.progress import StageProgress
+from clusterlib.stages.scan_embeddings import group_files, vectors
 from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import batches, commit_stream, run_tasks
 from clusterlib.tables.committed import CommittedTable, write_proposal
-from clusterlib.tables.parquet import encode_parquet, read_parquet
-from clusterlib.tables.protocol import CommittedFile
+from clusterlib.tables.parquet import read_parquet
 from clusterlib.tables.ranges import Ranges, RowSet, contains
-from clusterlib.tables.schemas import ASSIGNMENTS, CLUSTERS
-
-ROWS_PER_TASK = 50_000
+from clusterlib.tables.schemas import ASSIGNMENTS
 
 
 def assign_clusters(session: Session) -> None:
@@ -61,14 +53,14 @@ def assign_clusters(session: Session) -> None:
         if not table.is_complete:
             session.start_ray()
             exact = session.config.clustering.statistics == "exact"
-            # A sample of all rows has their statistics already.
-            if exact and model["rows"] < embeddings.count("embeddings"):
+            # A sample of all rows has their statistics already; a fit of another run keeps its own.
+            if exact and "fit_from" not in model and model["rows"] < embeddings.count("embeddings"):
                 _gather_statistics(session, fit, embeddings)
             _assign_missing(session, fit, embeddings, table, progress)
             compact_table(session, table, ("assignments",))
         if not already:
             session.start_ray()
-            _describe(session, fit, table, k=model["k"])
+            describe(session, fit, embeddings, table, k=model["k"])
         assigned = table.count("assignments")
         progress.note(f"{assigned:,} images in {model['k']} clusters" + (", already" * already))
         facts.update(assigned=assigned, conserved=assigned == embeddings.count("embeddings"))
@@ -79,12 +71,17 @@ def assign_clusters(session: Session) -> None:
 
 def read_agreement(fit: Fit) -> Agreement | None:
     """Agreement with the catalogue's labels, when it has some."""
-    found = storage.read_json(_agreement_uri(fit))
+    found = storage.read_json(agreement_uri(fit))
     return Agreement(**found) if found else None
 
 
-def _agreement_uri(fit: Fit) -> str:
-    return storage.join(fit.uri, "agreement.json")
+def read_confusion(fit: Fit) -> Confusion | None:
+    """The confusion matrix, when the catalogue has labels (and clusters x labels stay bounded)."""
+    found = storage.read_json(confusion_uri(fit))
+    if not found:
+        return None
+    counts = tuple(tuple(row) for row in found.pop("counts"))
+    return Confusion(counts=counts, **{name: tuple(value) for name, value in found.items()})
 
 
 def _assign_missing(
@@ -138,32 +135,8 @@ def _sum_group(
     for path in paths:
         rows = read_parquet(storage.join(root, path), ["row_id", "embedding"])
         mine = contains(ranges, rows["row_id"].to_numpy())
-        total.add(cluster_sums(_vectors(rows)[mine], model))
+        total.add(cluster_sums(vectors(rows)[mine], model))
     return {"sums": [total.to_bytes()]}
-
-
-def group_files(
-    files: Sequence[CommittedFile], missing: Ranges, *, rows_per_task: int = ROWS_PER_TASK
-) -> list[tuple[list[str], Ranges]]:
-    """Embedding files and the missing rows that each task settles with them.
-
-    Every missing row is in exactly one group. The last has those of no file, since they were all
-    quarantined.
-    """
-    groups: list[tuple[list[str], RowSet]] = []
-    rest = RowSet(missing)
-    for file in files:
-        mine = rest.intersection(file.ranges)
-        if not mine:
-            continue
-        if not groups or len(groups[-1][1]) >= rows_per_task:
-            groups.append(([], RowSet()))
-        groups[-1][0].append(file.entry.path)
-        groups[-1][1].add(mine)
-        rest.remove(mine)
-    if rest:
-        groups.append(([], rest))
-    return [(paths, rows.ranges) for paths, rows in groups]
 
 
 def _assign_group(
@@ -199,15 +172,8 @@ def _read_once(model_uri: str, has_statistics: bool) -> ClusterModel:
     return read_model(model_uri)
 
 
-def _vectors(table: pa.Table) -> np.ndarray:
-    """The embeddings, (N, D) as they are stored."""
-    vectors = table["embedding"].combine_chunks()
-    x_ND: np.ndarray = vectors.flatten().to_numpy(zero_copy_only=False)
-    return x_ND.reshape(table.num_rows, vectors.type.list_size)
-
-
 def _assign_file(table: pa.Table, model: ClusterModel) -> pa.Table:
-    result = assign(_vectors(table), model)
+    result = assign(vectors(table), model)
     return pa.Table.from_arrays(
         [
             table["row_id"],
@@ -223,145 +189,3 @@ def _assign_file(table: pa.Table, model: ClusterModel) -> pa.Table:
         ],
         schema=ASSIGNMENTS,
     )
-
-
-_SUMS = ("size", "distance", "silhouette", "negative", "outliers")
-
-
-def _describe(session: Session, fit: Fit, table: CommittedTable, *, k: int) -> None:
-    """Merge per-file sums and picks into clusters.parquet; rows never travel to the driver."""
-    paths = [table.uri(file) for file in table.files("assignments")]
-    has_labels = session.catalog().has_labels
-    partials = run_tasks(
-        _describe_file,
-        len(paths),
-        paths=paths,
-        k=k,
-        seed=session.config.seed,
-        catalog=session.run.catalog if has_labels else None,
-    )
-    sums = np.zeros((len(_SUMS), k))
-    picks: dict[str, pa.Table | None] = dict.fromkeys(KINDS)
-    labels: Counter[tuple[int, str]] = Counter()
-    for batch in batches(partials):
-        for packed_sums, packed_picks, packed_labels in zip(
-            batch["sums"], batch["picks"], batch["labels"], strict=True
-        ):
-            sums += np.array(json.loads(packed_sums))
-            merged = _unpack(packed_picks)
-            for kind in KINDS:
-                new = merged.filter(pc.equal(merged["kind"], kind))
-                old = picks[kind]
-                both = new if old is None else pa.concat_tables([old, new])
-                picks[kind] = _top(both)
-            labels.update({(int(c), text): n for c, text, n in json.loads(packed_labels)})
-    clusters = _clusters_table(sums, picks, labels, k=k)
-    if labels:
-        score = agreement(_contingency(labels, k=k))
-        storage.write_json(_agreement_uri(fit), score.__dict__)
-    storage.write_bytes(fit.clusters, encode_parquet(clusters))
-
-
-def _describe_file(
-    batch: dict[str, np.ndarray], *, paths: list[str], k: int, seed: int, catalog: str | None
-) -> dict[str, list[Any]]:
-    table = read_parquet(paths[int(batch["id"][0])])
-    ids = table["cluster_id"].to_numpy()
-    row_ids = table["row_id"].to_numpy()
-    silhouette = table["silhouette"].to_numpy()
-    weights: tuple[np.ndarray | None, ...] = (
-        None,
-        table["distance"].to_numpy(),
-        silhouette,
-        silhouette < 0,
-        table["is_outlier"].to_numpy(zero_copy_only=False),
-    )
-    inside = ids >= 0  # noise is in no cluster
-    sums = [
-        np.bincount(ids[inside], w if w is None else w[inside], minlength=k).tolist()
-        for w in weights
-    ]
-    clustered = table.filter(pa.array(inside))
-    clustered_ids, clustered_rows = (clustered[n].to_numpy() for n in ("cluster_id", "row_id"))
-    scores = {
-        "nearest": clustered["distance"].to_numpy().astype(np.float64),
-        "boundary": clustered["margin"].to_numpy().astype(np.float64),
-        "random": row_hash(clustered_rows, seed=seed + 1),
-    }
-    parts = []
-    for kind in KINDS:
-        chosen = pa.array(top_per_cluster(clustered_ids, scores[kind], clustered_rows))
-        part = clustered.select(["cluster_id", "row_id", "image_id", "uri"]).take(chosen)
-        part = part.append_column("score", pa.array(scores[kind]).take(chosen))
-        parts.append(part.append_column("kind", pa.array([kind] * len(chosen))))
-    counts: Counter[tuple[int, str]] = Counter()
-    if catalog is not None and len(row_ids):
-        first, last = int(row_ids.min()), int(row_ids.max())
-        labels = read_rows(catalog, first, last + 1, ["label"])["label"].to_pylist()
-        named = ((int(c), labels[r - first]) for c, r in zip(ids, row_ids, strict=True))
-        counts.update((cluster, label) for cluster, label in named if label is not None)
-    packed = [[cluster, label, n] for (cluster, label), n in counts.items()]
-    return {
-        "sums": [json.dumps(sums)],
-        "picks": [_pack(pa.concat_tables(parts))],
-        "labels": [json.dumps(packed)],
-    }
-
-
-def _top(table: pa.Table) -> pa.Table:
-    chosen = top_per_cluster(
-        table["cluster_id"].to_numpy(), table["score"].to_numpy(), table["row_id"].to_numpy()
-    )
-    return table.take(pa.array(chosen))
-
-
-def _pack(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
-
-
-def _unpack(data: bytes) -> pa.Table:
-    return pa.ipc.open_stream(data).read_all()
-
-
-def _clusters_table(
-    sums: np.ndarray, picks: dict[str, pa.Table | None], labels: Counter[tuple[int, str]], *, k: int
-) -> pa.Table:
-    picked: dict[str, list[list[dict[str, Any]]]] = {kind: [[] for _ in range(k)] for kind in KINDS}
-    for kind, table in picks.items():
-        for row in table.to_pylist() if table is not None else ():
-            entry = {name: row[name] for name in ("row_id", "image_id", "uri")}
-            picked[kind][row["cluster_id"]].append(entry)
-    majority: dict[int, tuple[str | None, int]] = {}
-    for (cluster, name), count in sorted(labels.items()):
-        if count > majority.get(cluster, (None, 0))[1]:
-            majority[cluster] = (name, count)
-    rows = []
-    for cluster in range(k):
-        values = dict(zip(_SUMS, sums[:, cluster], strict=True))
-        size = max(values["size"], 1)
-        label, count = majority.get(cluster, (None, 0))
-        rows.append(
-            {
-                "cluster_id": cluster,
-                "size": int(values["size"]),
-                "spread": values["distance"] / size,
-                "silhouette": values["silhouette"] / size,
-                "negative_share": values["negative"] / size,
-                "outliers": int(values["outliers"]),
-                "majority_label": label,
-                "majority_share": count / size if label is not None else None,
-                **{kind: picked[kind][cluster] for kind in KINDS},
-            }
-        )
-    return pa.Table.from_pylist(rows, schema=CLUSTERS)
-
-
-def _contingency(labels: Counter[tuple[int, str]], *, k: int) -> np.ndarray:
-    names = {name: index for index, name in enumerate(sorted({label for _, label in labels}))}
-    counts = np.zeros((k + 1, len(names)), dtype=np.int64)  # noise, -1, is the last row
-    for (cluster, label), count in labels.items():
-        counts[cluster, names[label]] = count
-    return counts

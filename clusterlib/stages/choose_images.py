@@ -135,5 +135,6 @@ def _names_csv(
         uris = " | ".join(landmarks.uris[n] for n in order[:EXEMPLARS])
         size = int(hierarchy.size_V[node])
         group = f"{cluster}/{node}"
-        writer.writerow([run_id, fit_id, group, size, inert(uris), "", "", cluster_name(cluster)])
+        told = ["", "", "", cluster_name(cluster)]  # proposal, name, purity, notes
+        writer.writerow([run_id, fit_id, group, size, inert(uris), *told])
     return text.getvalue().encode()

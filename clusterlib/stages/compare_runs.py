@@ -22,6 +22,7 @@ from clusterlib.report.comparison import Pair, match_clusters
 from clusterlib.report.content import Content, Rejects
 from clusterlib.report.site import compare_pages
 from clusterlib.run import Fit, Run
+from clusterlib.stages.other_fit import find_fit
 from clusterlib.stages.report_content import run_facts
 from clusterlib.stages.session import Session
 from clusterlib.tables.committed import CommittedTable
@@ -49,13 +50,19 @@ def compare_runs(session: Session, *, other: str = "") -> None:
         other: URI of another run, whose newest fit is taken, or of a fit (`.../fits/<fit_id>`).
 
     Raises:
-        InputError: no `other`, one of them has no report yet, or they share no image.
+        InputError: no `other`, or it is the same fit, one of them has no report yet, or they share
+            no image.
     """
     if not other:
         raise InputError("other: give other=<run or fit> to compare with")
     _, run_id = session.embeddings()
     a = _side(session, session.run, session.fit(run_id))
-    run, fit = _find(storage.absolute(other))
+    run, fit = find_fit(storage.absolute(other))
+    if fit.uri == a.fit.uri:
+        raise InputError(
+            f"other: {other} is the configured fit itself; name another run, or one of its fits as "
+            ".../fits/<fit_id>"
+        )
     b = _side(session, run, fit)
     counts_AB = _contingency(a, b)
     if not counts_AB.sum():
@@ -94,16 +101,6 @@ def compare_runs(session: Session, *, other: str = "") -> None:
         f"NMI {score.nmi:.3f}, ARI {score.ari:.3f}"
     )
     session.screen.say(f"comparison {storage.join(folder, 'index.html')}")
-
-
-def _find(uri: str) -> tuple[Run, Fit]:
-    head, slash, fit_id = uri.rstrip("/").rpartition("/fits/")
-    run = Run(head if slash else uri)
-    if not slash:
-        fit_id = (storage.read_json(run.latest) or {}).get("fit_id", "")
-        if not fit_id:
-            raise InputError(f"{uri}: no finished fit here (no latest.json)")
-    return run, run.fit(fit_id)
 
 
 def _side(session: Session, run: Run, fit: Fit) -> _Side:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -11,21 +12,27 @@ import pyarrow as pa
 
 from clusterlib import storage
 from clusterlib.clustering.choice import Choice, choose_k
-from clusterlib.clustering.families import prepare
+from clusterlib.clustering.euclidean import euclidean_silhouette
+from clusterlib.clustering.families import Candidates, prepare
+from clusterlib.clustering.hierarchy import Hierarchy
 from clusterlib.clustering.kernels import check_kernels
 from clusterlib.clustering.kmeans import KMeansFit, check_faiss
 from clusterlib.clustering.model import (
+    ClusterModel,
     build_model,
     micro_below_centroids,
     micro_inside_clusters,
 )
 from clusterlib.clustering.resampling import Resampled, resampled_scores
-from clusterlib.clustering.space import fit_space
+from clusterlib.clustering.sizes import Resized, resized
+from clusterlib.clustering.space import Space, fit_space, space_of
 from clusterlib.clustering.sweep import KScore, k_grid, sweep
 from clusterlib.config import ClusteringConfig, dump_yaml
 from clusterlib.errors import ClusteringError
 from clusterlib.run import Fit
-from clusterlib.stages.model_files import write_hierarchy, write_model
+from clusterlib.stages.model_files import write_hierarchy, write_model, write_variance
+from clusterlib.stages.other_fit import take_over_fit
+from clusterlib.stages.scan_embeddings import gather_moments
 from clusterlib.stages.session import Session
 from clusterlib.tables.committed import CommittedTable
 from clusterlib.tables.parquet import encode_parquet
@@ -43,7 +50,10 @@ def fit_clusters(session: Session) -> None:
         table, run_id = session.embeddings()
         fit = session.fit(run_id)
         record = read_record(fit)
-        if record is None:
+        if record is None and session.config.clustering.fit_from is not None:
+            record = take_over_fit(session, fit, run_id=run_id)
+            progress.note(f"k={record['k']}, taken over from {record['fit_from']}")
+        elif record is None:
             check_faiss()
             warning = check_kernels().warning
             if warning:
@@ -53,6 +63,7 @@ def fit_clusters(session: Session) -> None:
                 session,
                 fit,
                 x_ND,
+                space=_space(session, table, x_ND),
                 run_id=run_id,
                 share=table.count("embeddings") / len(x_ND),
                 on_k=lambda: progress.advance(1),
@@ -83,21 +94,29 @@ def _read_sample(table: CommittedTable) -> np.ndarray:
     return np.ascontiguousarray(x_ND[order], dtype=np.float32)
 
 
-def _fit(
-    session: Session, fit: Fit, x_ND: np.ndarray, *, run_id: str, share: float, on_k: Any
-) -> dict[str, Any]:
+def _space(session: Session, table: CommittedTable, x_ND: np.ndarray) -> Space:
+    """The space of the sample, or of all embeddings when the configuration wants it exact."""
     config = session.config.clustering
-    space = fit_space(x_ND, dim=config.pca_dim, scaling=config.scaling)
+    if config.space == "sample" or len(x_ND) == table.count("embeddings"):
+        return fit_space(x_ND, dim=config.pca_dim, scaling=config.scaling)
+    session.start_ray()
+    origin_D = x_ND.mean(axis=0, dtype=np.float64)
+    found = gather_moments(session, table, origin_D=origin_D)
+    return space_of(found, origin_D=origin_D, dim=config.pca_dim, scaling=config.scaling)
+
+
+def _fit(
+    session: Session,
+    fit: Fit,
+    x_ND: np.ndarray,
+    *,
+    space: Space,
+    run_id: str,
+    share: float,
+    on_k: Callable[[], None],
+) -> dict[str, Any]:
+    config, seed = session.config.clustering, session.config.seed
     z_NP = space.transform(x_ND)
-    started = time.monotonic()
-    rows: dict[int, dict[str, Any]] = {}  # by the k that came out: empty clusters are dropped
-
-    def on_score(score: KScore) -> None:
-        nonlocal started
-        rows.setdefault(score.k, asdict(score) | {"seconds": time.monotonic() - started})
-        started = time.monotonic()
-        on_k()
-
     ks = _ks(config, rows=len(z_NP))
     candidates = prepare(
         z_NP,
@@ -105,36 +124,108 @@ def _fit(
         k_max=ks[-1],
         iterations=config.iterations,
         min_cluster_rows=config.min_cluster_rows,
-        seed=session.config.seed,
+        seed=seed,
+        space=space,
     )
-    ks = ks[:1] if candidates.chooses_k else ks
-    results = sweep(candidates.rows_NP, ks, fit_at=candidates.fit_at, on_score=on_score)
-    if not candidates.chooses_k:
-        _add_resampled(rows, resampled_scores(candidates.rows_NP, ks, seed=session.config.seed))
+    results, rows = _sweep(candidates, ks, seed=seed, on_k=on_k)
     scores = [KScore(**{f.name: row[f.name] for f in fields(KScore)}) for row in rows.values()]
     choice, chosen = _choose(config, results, scores)
+    sizes = _resized(config, candidates, chosen, share=share, seed=seed)
+    chosen = sizes.fit
+    estimate = euclidean_silhouette(candidates.rows_NP, chosen.cluster_ids_N, seed=seed)
     record = {
         "run_id": run_id,
         "fit_id": fit.fit_id,
         "k": chosen.k,
-        "reason": choice.reason,
+        "reason": choice.reason + _of_sizes(sizes),
         "coarse_k": choice.coarse,
         "fine_k": choice.fine,
+        "folded": sizes.folded,
+        "split": sizes.split,
         "rows": len(z_NP),
         "dim": int(x_ND.shape[1]),
         "space_dim": int(z_NP.shape[1]),
         "explained_variance": round(float(space.explained_P.sum()), 4),
         "inertia": chosen.inertia,
+        "euclidean_silhouette": asdict(estimate) if estimate else None,
         "settings": session.fit_settings(run_id),
     }
+    model, hierarchy = _model(z_NP, candidates, chosen, space=space, share=share, seed=seed)
+    write_model(fit.model, model)
+    write_hierarchy(fit.model, hierarchy)
+    write_variance(fit.model, space)
+    by_k = [{name: rows[k][name] for name in SWEEP.names} for k in sorted(rows)]
+    sweep_table = pa.Table.from_pylist(by_k, schema=SWEEP)
+    storage.write_bytes(storage.join(fit.model, "sweep.parquet"), encode_parquet(sweep_table))
+    storage.write_bytes(fit.config, dump_yaml(session.config).encode())
+    storage.write_json(storage.join(fit.model, "model.json"), record)
+    return record
+
+
+def _sweep(
+    candidates: Candidates, ks: list[int], *, seed: int, on_k: Callable[[], None]
+) -> tuple[dict[int, tuple[KScore, KMeansFit]], dict[int, dict[str, Any]]]:
+    """Fits by the k asked for; all scores by the k that came out: empty clusters are dropped."""
+    started = time.monotonic()
+    rows: dict[int, dict[str, Any]] = {}
+
+    def on_score(score: KScore) -> None:
+        nonlocal started
+        rows.setdefault(score.k, asdict(score) | {"seconds": time.monotonic() - started})
+        started = time.monotonic()
+        on_k()
+
+    ks = ks[:1] if candidates.chooses_k else ks
+    results = sweep(candidates.rows_NP, ks, fit_at=candidates.fit_at, on_score=on_score)
+    if not candidates.chooses_k:
+        _add_resampled(rows, resampled_scores(candidates.rows_NP, ks, seed=seed))
+    return results, rows
+
+
+def _resized(
+    config: ClusteringConfig, candidates: Candidates, chosen: KMeansFit, *, share: float, seed: int
+) -> Resized:
+    def sampled(size: float | None, otherwise: float) -> float:
+        if size is None:
+            return otherwise
+        return size * len(candidates.rows_NP) if size < 1 else size / share
+
+    if config.min_size is None and config.max_size is None:
+        return Resized(chosen, 0, 0)
+    return resized(
+        candidates.rows_NP,
+        chosen,
+        smallest=sampled(config.min_size, 0),
+        largest=sampled(config.max_size, np.inf),
+        by_centroid=candidates.by_centroid,
+        seed=seed,
+    )
+
+
+def _of_sizes(sizes: Resized) -> str:
+    if not sizes.folded and not sizes.split:
+        return ""
+    return (
+        f"; {sizes.folded} small clusters were folded into others and {sizes.split} large ones "
+        f"split, which makes it {sizes.fit.k}"
+    )
+
+
+def _model(
+    z_NP: np.ndarray,
+    candidates: Candidates,
+    chosen: KMeansFit,
+    *,
+    space: Space,
+    share: float,
+    seed: int,
+) -> tuple[ClusterModel, Hierarchy]:
+    micro_MP = candidates.micro.fit.centroids_KP
     if candidates.by_centroid:
-        micro_MP = candidates.micro.fit.centroids_KP
         micro = micro_below_centroids(micro_MP, chosen.centroids_KP)
     else:
-        micro = micro_inside_clusters(
-            z_NP, chosen.cluster_ids_N, limit=candidates.micro.fit.k, seed=session.config.seed
-        )
-    model, hierarchy = build_model(
+        micro = micro_inside_clusters(z_NP, chosen.cluster_ids_N, limit=len(micro_MP), seed=seed)
+    return build_model(
         z_NP,
         chosen.cluster_ids_N,
         micro_MP=micro[0],
@@ -143,14 +234,6 @@ def _fit(
         centroids_KP=chosen.centroids_KP if candidates.by_centroid else None,
         rows_per_sampled_row=share,
     )
-    write_model(fit.model, model)
-    write_hierarchy(fit.model, hierarchy)
-    by_k = [{name: rows[k][name] for name in SWEEP.names} for k in sorted(rows)]
-    sweep_table = pa.Table.from_pylist(by_k, schema=SWEEP)
-    storage.write_bytes(storage.join(fit.model, "sweep.parquet"), encode_parquet(sweep_table))
-    storage.write_bytes(fit.config, dump_yaml(session.config).encode())
-    storage.write_json(storage.join(fit.model, "model.json"), record)
-    return record
 
 
 def _add_resampled(rows: dict[int, dict[str, Any]], scores: dict[int, Resampled]) -> None:

@@ -1,4 +1,7 @@
-"""The files of a fitted model: `model.npz`, `hierarchy.parquet`, `statistics.npz`."""
+"""The files of a fitted model.
+
+`model.npz`, `hierarchy.parquet`, `variance.parquet`, and `statistics.npz` after the first scan.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from clusterlib.clustering.model import ClusterModel
 from clusterlib.clustering.space import Space
 from clusterlib.clustering.statistics import ClusterSums, refined
 from clusterlib.tables.parquet import encode_parquet, read_parquet
-from clusterlib.tables.schemas import HIERARCHY
+from clusterlib.tables.schemas import HIERARCHY, VARIANCE
+
+VARIANCE_AXES = 256
 
 
 def write_model(model_uri: str, model: ClusterModel) -> None:
@@ -23,7 +28,7 @@ def write_model(model_uri: str, model: ClusterModel) -> None:
         buffer,
         mean=model.space.mean_D,
         projection=model.space.projection_DP,
-        explained=model.space.explained_P,
+        explained=model.space.shares_D,
         centroids=model.centroids_KP,
         means=model.means_KP,
         sizes=model.sizes_K,
@@ -63,6 +68,18 @@ def _read_fitted(model_uri: str) -> ClusterModel:
         micro_cluster_ids_M=arrays["micro_cluster_ids"],
         assign_by="micro" if str(arrays["assign_by"]) == "micro" else "centroid",
     )
+
+
+def write_variance(model_uri: str, space: Space) -> None:
+    """Write `variance.parquet` below `model_uri`: the first VARIANCE_AXES axes."""
+    shares = space.shares_D[:VARIANCE_AXES]
+    kept = np.arange(len(shares)) < space.projection_DP.shape[1]
+    axes = np.arange(1, len(shares) + 1, dtype=np.int32)
+    table = pa.Table.from_arrays(
+        [pa.array(axes), pa.array(shares), pa.array(np.cumsum(shares)), pa.array(kept)],
+        schema=VARIANCE,
+    )
+    storage.write_bytes(storage.join(model_uri, "variance.parquet"), encode_parquet(table))
 
 
 def write_hierarchy(model_uri: str, hierarchy: Hierarchy) -> None:

@@ -15,7 +15,6 @@ import clusterlib
 from clusterlib import storage
 from clusterlib.clustering.hierarchy import Hierarchy
 from clusterlib.clustering.model import ClusterModel
-from clusterlib.clustering.picks import KINDS
 from clusterlib.config import result_settings
 from clusterlib.report.content import (
     Cell,
@@ -30,7 +29,7 @@ from clusterlib.report.sheets import ATLAS_CELLS
 from clusterlib.run import Fit
 from clusterlib.stages.assign_clusters import read_agreement
 from clusterlib.stages.fit_clusters import read_record
-from clusterlib.stages.report_rows import RowFacts
+from clusterlib.stages.report_rows import RowFacts, read_table_if_there
 from clusterlib.stages.session import Session
 from clusterlib.tables.committed import CommittedTable
 from clusterlib.tables.parquet import read_parquet
@@ -52,6 +51,8 @@ class Parts:
     order_N: NDArray[np.int64]  # rows of facts.sample in the order of the atlases
     pictures: int
     map: MapFacts | None
+    names: dict[int, str]  # that people gave clusters
+    proposals: dict[int, list[dict[str, Any]]]
 
 
 def gather(
@@ -84,9 +85,26 @@ def gather(
         ]
         if names
         else (),
+        label_scores=_label_scores(fit),
         noise=parts.facts.noise,
+        variance=read_table_if_there(storage.join(fit.model, "variance.parquet")),
+        euclidean=record.get("euclidean_silhouette"),
         tree=_tree(parts, views),
         map=parts.map,
+    )
+
+
+def _label_scores(fit: Fit) -> list[dict[str, Any]]:
+    """How well each label's matched cluster renders it, the most frequent label first."""
+    found = storage.read_json(storage.join(fit.uri, "confusion.json"))
+    if not found:
+        return []
+    names = ("labels", "matched", "precision", "recall", "f1", "support")
+    keys = ("label", "cluster", *names[2:])
+    rows = zip(*(found[name] for name in names), strict=True)
+    return sorted(
+        (dict(zip(keys, row, strict=True)) for row in rows),
+        key=lambda row: (-row["support"], row["label"]),
     )
 
 
@@ -131,15 +149,15 @@ def _views(parts: Parts, *, embedded: int) -> list[ClusterView]:
                 silhouette=row["silhouette"],
                 negative_share=row["negative_share"],
                 outliers=row["outliers"],
-                name=row.get("name"),
+                name=parts.names.get(cluster_id),
                 majority_label=row["majority_label"],
                 majority_share=row["majority_share"],
                 picks={
                     kind: [
                         {"image_id": pick["image_id"], "uri": pick["uri"]}
-                        for pick in row[kind][: contact.per_kind]
+                        for pick in row[kind][:count]
                     ]
-                    for kind in KINDS
+                    for kind, count in contact.counts.items()
                 },
                 contact=contact,
                 neighbors=near.get(cluster_id, ()),
@@ -148,6 +166,8 @@ def _views(parts: Parts, *, embedded: int) -> list[ClusterView]:
                 more=_spread([cell for cell, _, _ in mine], MORE),
                 outlier_cells=outliers[::-1][:OUTLIERS],
                 duplicates=parts.facts.duplicates.get(cluster_id, [])[:DUPLICATES],
+                proposals=parts.proposals.get(cluster_id, ()),
+                quantiles=row.get("silhouette_quantiles") or (),
             )
         )
     return sorted(views, key=lambda view: (-view.size, view.cluster_id))

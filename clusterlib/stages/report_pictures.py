@@ -7,18 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clusterlib import storage
-from clusterlib.clustering.picks import KINDS
-from clusterlib.images.decode import Limits, thumbnail_webp
+from clusterlib.images.decode import Limits
+from clusterlib.images.thumbnail import thumbnail_array
 from clusterlib.report.content import Contact
-from clusterlib.report.sheets import ATLAS_CELLS, atlas_webp, sheet_webp
+from clusterlib.report.sheets import ATLAS_CELLS, SHEET_COLUMNS, atlas_webp, sheet_webp
+from clusterlib.stages.cluster_rows import shown_kinds
 from clusterlib.stages.fetching import read_image
 from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import batches, run_tasks
 
 FETCH_THREADS = 8
-MOST_PER_KIND, LEAST_PER_KIND = 8, 4  # whole rows of a sheet
+ROW = SHEET_COLUMNS
+MOST = 6 * ROW  # exemplars of a cluster that are fetched again
 WRITE_THREADS = 8
 MAX_FETCHED = 16_000  # pictures; with more clusters each gets fewer and smaller ones
 SMALL_CELL = 80  # pixels, as large as a card shows them
@@ -28,10 +31,17 @@ SHEETS_SHARE, ATLAS_SHARE = 0.5, 0.4  # of report.max_mb; pages take the rest
 SHEET_TASKS = 256
 
 
-def pictures_per_kind(clusters: int) -> int:
-    """Cells for each kind of exemplar; whole rows of a sheet."""
-    enough = clusters * len(KINDS) * MOST_PER_KIND <= MAX_FETCHED
-    return MOST_PER_KIND if enough else LEAST_PER_KIND
+def pictures_of_kinds(clusters: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Cells for each kind of exemplar, whole rows of a sheet and at most 24 together.
+
+    Of very many clusters each gets fewer.
+    """
+    kinds = shown_kinds(clusters)
+    if len(clusters) * MOST > MAX_FETCHED:
+        return {kind: ROW for kind in kinds if kind != "diverse"}
+    # With all four kinds the typical and the diverse ones get the most.
+    short = ("boundary", "random") if "diverse" in kinds else ()
+    return {kind: ROW if kind in short else 2 * ROW for kind in kinds}
 
 
 def write_contact_sheets(
@@ -39,9 +49,13 @@ def write_contact_sheets(
 ) -> dict[int, Contact]:
     """Fetch every cluster's exemplars and write one sheet a cluster below `folder`."""
     config = session.config
-    per_kind = pictures_per_kind(len(clusters))
+    counts = pictures_of_kinds(clusters)
+    cells = sum(counts.values())
     picks = [
-        (row["cluster_id"], [[p["uri"] for p in row[kind][:per_kind]] for kind in KINDS])
+        (
+            row["cluster_id"],
+            [[p["uri"] for p in row[kind][:count]] for kind, count in counts.items()],
+        )
         for row in clusters
     ]
     budget = int(SHEETS_SHARE * config.report.max_mb * 2**20 / max(len(picks), 1))
@@ -52,17 +66,17 @@ def write_contact_sheets(
         groups=[picks[start::tasks] for start in range(tasks)],
         folder=folder,
         size=config.report.thumbnail_size
-        if per_kind == MOST_PER_KIND
+        if cells == MOST
         else min(config.report.thumbnail_size, SMALL_CELL),
-        per_kind=per_kind,
-        max_file=min(budget, MAX_PICTURE_BYTES * per_kind * len(KINDS)),
+        counts=tuple(counts.values()),
+        max_file=min(budget, MAX_PICTURE_BYTES * cells),
         max_bytes=config.images.max_bytes,
         limits=Limits(max_pixels=config.images.max_pixels, formats=config.images.formats),
     )
     contacts = {}
     for batch in batches(done):
         for cluster_id, failed in zip(batch["cluster_id"], batch["failed"], strict=True):
-            contacts[int(cluster_id)] = Contact(per_kind, tuple(int(i) for i in failed))
+            contacts[int(cluster_id)] = Contact(counts, tuple(int(i) for i in failed))
     return contacts
 
 
@@ -72,23 +86,23 @@ def _write_sheets(
     groups: list[list[tuple[int, list[list[str]]]]],
     folder: str,
     size: int,
-    per_kind: int,
+    counts: tuple[int, ...],
     max_file: int,
     max_bytes: int,
     limits: Limits,
 ) -> dict[str, list[Any]]:
-    def thumbnail(uri: str | None) -> bytes | None:
+    def thumbnail(uri: str | None) -> NDArray[np.uint8] | None:
         if uri is None:  # no such pick: the cluster is small
-            return b""
+            return np.empty((0, 0, 3), dtype=np.uint8)
         data = read_image(uri, max_bytes=max_bytes)
-        return thumbnail_webp(data, size=size, limits=limits) if isinstance(data, bytes) else None
+        return thumbnail_array(data, size=size, limits=limits) if isinstance(data, bytes) else None
 
     ids, failures = [], []
     with ThreadPoolExecutor(FETCH_THREADS) as pool:
         for cluster_id, by_kind in groups[int(batch["id"][0])]:
             cells: list[str | None] = []
-            for uris in by_kind:
-                cells += [*uris, *[None] * (per_kind - len(uris))]
+            for uris, count in zip(by_kind, counts, strict=True):
+                cells += [*uris, *[None] * (count - len(uris))]
             thumbnails = list(pool.map(thumbnail, cells))
             sheet = sheet_webp(thumbnails, size=size, max_bytes=max_file)
             storage.write_bytes(storage.join(folder, f"{cluster_id:05d}.webp"), sheet)

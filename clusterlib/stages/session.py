@@ -33,9 +33,11 @@ STAGES = (
     "embed_images",
     "fit_clusters",
     "assign_clusters",
+    "label_new_images",
+    "propose_names",
     "write_manifests",
-    "write_report",
     "apply_labels",
+    "write_report",  # shows the names that were applied
 )
 
 

@@ -13,8 +13,8 @@ def print_summary(session: Session) -> None:
     embed, fit, assign = (
         stages[name] for name in ("embed_images", "fit_clusters", "assign_clusters")
     )
-    report, manifests = stages["write_report"]["report"], stages["write_report"]["manifests"]
-    clusters = read_parquet(storage.join(manifests.rsplit("/", 1)[0], "clusters.parquet"), ["size"])
+    place = session.run.fit(fit["fit_id"])
+    clusters = read_parquet(place.clusters, ["size"])
     sizes = sorted(clusters["size"].to_pylist(), reverse=True)
     say = session.screen.say
     say("")
@@ -33,5 +33,5 @@ def print_summary(session: Session) -> None:
             f"agreement  NMI {score['nmi']:.3f}, ARI {score['ari']:.3f}, purity "
             f"{score['purity']:.3f} with the true labels of {score['rows']:,} images"
         )
-    say(f"manifests  {manifests}")
-    say(f"report     {report}")
+    say(f"manifests  {place.manifests}")
+    say(f"report     {storage.join(place.report, 'index.html')}")

@@ -11,7 +11,6 @@ import numpy as np
 
 from clusterlib import storage
 from clusterlib.catalog.frozen import read_rows
-from clusterlib.clustering.picks import KINDS
 from clusterlib.config import ManifestFormat, ManifestsConfig
 from clusterlib.errors import ClusterlibError
 from clusterlib.images.decode import Limits, thumbnail_webp
@@ -27,7 +26,13 @@ from clusterlib.manifests import (
     vectors,
 )
 from clusterlib.manifests.record import Origin, Record, records, rewrite
-from clusterlib.run import Fit
+from clusterlib.run import Fit, fingerprint
+from clusterlib.stages.cluster_rows import (
+    WORDS,
+    read_clusters,
+    read_proposal_texts,
+    shown_kinds,
+)
 from clusterlib.stages.fetching import read_image
 from clusterlib.stages.manifest_slices import (
     RowSlice,
@@ -79,11 +84,14 @@ def write_manifests(session: Session) -> None:
             "uri_prefixes": config.uri_prefixes,
             "sign_seconds": config.sign_seconds,
         }
+        proposals = read_proposal_texts(session, fit)
+        if proposals:
+            wanted["proposals"] = fingerprint({str(c): text for c, text in proposals.items()})
         record = storage.read_json(_record_uri(fit))
         if record is None or record["settings"] != wanted:
-            rows = _write(session, fit, embeddings, assigned, run_id)
+            rows = _write(session, fit, embeddings, assigned, run_id, proposals)
             record = {"settings": wanted, "rows": rows}
-            _write_names_sheet(fit, run_id)
+            _write_names_sheet(fit, run_id, proposals)
             storage.write_json(_record_uri(fit), record)
             progress.note(f"{rows:,} rows as {', '.join(config.formats)}")
         else:
@@ -97,10 +105,11 @@ def _write(
     embeddings: CommittedTable,
     assigned: CommittedTable,
     run_id: str,
+    proposals: dict[int, str],
 ) -> int:
     config = session.config.manifests
     _check_addresses(session)
-    clusters = read_parquet(fit.clusters).to_pylist()
+    clusters = read_clusters(fit)
     ids = sorted(row["cluster_id"] for row in clusters)
     if assigned.count("assignments") > sum(row["size"] for row in clusters):
         ids.insert(0, -1)  # noise is in no row of clusters.parquet
@@ -121,7 +130,7 @@ def _write(
             config=config,
         )
         if "cluster_tasks" in config.formats:
-            _write_cluster_tasks(session, fit, origin, clusters)
+            _write_cluster_tasks(session, fit, origin, clusters, proposals)
     except ClusterlibError:
         _delete_formats(fit)
         raise
@@ -218,24 +227,31 @@ def _write_npy(
 
 
 def _write_cluster_tasks(
-    session: Session, fit: Fit, origin: Origin, clusters: list[dict[str, Any]]
+    session: Session,
+    fit: Fit,
+    origin: Origin,
+    clusters: list[dict[str, Any]],
+    proposals: dict[int, str],
 ) -> None:
     config = session.config
+    kinds = shown_kinds(clusters)
     folder = storage.join(fit.manifests, "cluster_tasks")
     sheets = {
         row["cluster_id"]: storage.join(folder, f"sheets/{fit.fit_id}-{row['cluster_id']:05d}.jpg")
         for row in clusters
     }
     picks = [
-        (sheets[row["cluster_id"]], [[pick["uri"] for pick in row[kind]] for kind in KINDS])
+        (sheets[row["cluster_id"]], [[pick["uri"] for pick in row[kind]] for kind in kinds])
         for row in clusters
     ]
     write_sheets(session, picks)
     addresses = {c: address(uri, config=config.manifests) for c, uri in sheets.items()}
-    tasks = cluster_tasks.naming_task_bytes(clusters, origin, sheets=addresses)
+    tasks = cluster_tasks.naming_task_bytes(clusters, origin, sheets=addresses, proposals=proposals)
     if tasks is not None:
         storage.write_bytes(storage.join(folder, f"{fit.fit_id}.json"), tasks)
-    interface = cluster_tasks.naming_interface_xml()
+    interface = cluster_tasks.naming_interface_xml(
+        rows=", ".join(WORDS[kind] for kind in kinds), has_proposals=bool(proposals)
+    )
     storage.write_bytes(storage.join(folder, "labeling_config.xml"), interface)
 
 
@@ -274,11 +290,17 @@ def _write_sheet(
     return {"id": [number]}
 
 
-def _write_names_sheet(fit: Fit, run_id: str) -> None:
+def _write_names_sheet(fit: Fit, run_id: str, proposals: dict[int, str]) -> None:
     clusters = read_parquet(fit.clusters)
-    sheet = cluster_names.sheet_bytes(clusters, run_id=run_id, fit_id=fit.fit_id)
-    # People write into this file: it is never overwritten.
-    storage.create_bytes(storage.join(fit.manifests, "cluster_names.csv"), sheet)
+    sheet = cluster_names.sheet_bytes(
+        clusters, run_id=run_id, fit_id=fit.fit_id, proposals=proposals
+    )
+    uri = storage.join(fit.manifests, "cluster_names.csv")
+    # People write into this file: it is never overwritten once they have.
+    if not storage.create_bytes(uri, sheet) and not cluster_names.is_filled_in(
+        storage.read_bytes(uri)
+    ):
+        storage.write_bytes(uri, sheet)
 
 
 def _record_uri(fit: Fit) -> str:

@@ -18,6 +18,8 @@ from clusterlib.config import result_settings
 from clusterlib.errors import InputError, StaleArtifactError
 from clusterlib.report.site import pages
 from clusterlib.run import Fit
+from clusterlib.stages.apply_labels import read_cluster_names
+from clusterlib.stages.cluster_rows import read_clusters, read_proposals
 from clusterlib.stages.model_files import read_hierarchy, read_model
 from clusterlib.stages.report_content import Parts, gather
 from clusterlib.stages.report_map import make_map, write_map_parquet
@@ -31,9 +33,8 @@ from clusterlib.stages.report_rows import read_rejects, read_rows_facts, read_sa
 from clusterlib.stages.session import Session
 from clusterlib.stages.write_status import delete_status, write_status
 from clusterlib.tables.committed import CommittedTable
-from clusterlib.tables.parquet import read_parquet
 
-LAYOUT = 2  # of the report's files; a report of another layout is written again
+LAYOUT = 3  # of the report's files; a report of another layout is written again
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,23 @@ class _Ready:
     run_id: str
     embeddings: CommittedTable
     assigned: CommittedTable
+
+
+@dataclass(frozen=True)
+class _Words:
+    """Names that people gave clusters, and those proposed to them."""
+
+    names: dict[int, str]
+    proposals: dict[int, list[dict[str, Any]]]
+
+    @classmethod
+    def shown_in(cls, numbers: dict[str, Any]) -> _Words:
+        """The words of a report that is there, from its report.json."""
+        rows = numbers.get("clusters", ())
+        return cls(
+            {row["cluster_id"]: row["name"] for row in rows if row["name"]},
+            {row["cluster_id"]: row["proposals"] for row in rows if row.get("proposals")},
+        )
 
 
 def write_report(session: Session) -> None:
@@ -66,11 +84,16 @@ def write_report(session: Session) -> None:
         index = storage.join(fit.report, "index.html")
         # Everything the page shows and the fit alone does not decide.
         wanted = json.loads(json.dumps(dict(result_settings(session.config))))
+        words = _Words(read_cluster_names(fit), read_proposals(session, fit))
         found = storage.read_json(_numbers_uri(fit)) or {}
-        if found.get("settings") != wanted or found.get("layout") != LAYOUT:
+        if (
+            found.get("settings") != wanted
+            or found.get("layout") != LAYOUT
+            or _Words.shown_in(found) != words
+        ):
             session.start_ray()
             storage.delete(_numbers_uri(fit))  # see write_manifests
-            numbers = _write(session, ready)
+            numbers = _write(session, ready, words)
             storage.write_json(_numbers_uri(fit), numbers | {"layout": LAYOUT})
             progress.note(f"{len(numbers['clusters']):,} clusters, {numbers['size_mb']:.1f} MB")
         else:
@@ -93,10 +116,10 @@ def _ready(session: Session) -> _Ready:
     return _Ready(fit, run_id, embeddings, assigned)
 
 
-def _write(session: Session, ready: _Ready) -> dict[str, Any]:
+def _write(session: Session, ready: _Ready, words: _Words) -> dict[str, Any]:
     """Write every file but report.json; returns what goes into it."""
     fit, embeddings = ready.fit, ready.embeddings
-    clusters = read_parquet(fit.clusters).to_pylist()
+    clusters = read_clusters(fit)
     model = read_model(fit.model)
     has_tree = storage.exists(storage.join(fit.model, "hierarchy.parquet"))
     contacts = write_contact_sheets(session, storage.join(fit.report, "sheets"), clusters)
@@ -119,6 +142,8 @@ def _write(session: Session, ready: _Ready) -> dict[str, Any]:
         order_N=made.order_N,
         pictures=made.points.pictures,
         map=made.facts,
+        names=words.names,
+        proposals=words.proposals,
     )
     content = gather(session, fit, embeddings, ready.run_id, parts)
     write_all(

@@ -59,6 +59,20 @@ CLUSTERS = pa.schema(
         pa.field("nearest", _PICKS, nullable=False),
         pa.field("boundary", _PICKS, nullable=False),
         pa.field("random", _PICKS, nullable=False),
+        pa.field("diverse", _PICKS, nullable=False),  # far from each other; of the sample
+        # At 5, 25, 50, 75 and 95 % of the rows' silhouettes; exact to half a bin of the next.
+        pa.field("silhouette_quantiles", pa.list_(pa.float64()), nullable=False),
+        pa.field("silhouette_histogram", pa.list_(pa.int64()), nullable=False),  # bins of -1...1
+    ]
+)
+
+# Share of the variance on each principal axis of the embeddings, largest first.
+VARIANCE = pa.schema(
+    [
+        pa.field("axis", pa.int32(), nullable=False),  # from 1
+        pa.field("share", pa.float64(), nullable=False),
+        pa.field("cumulative", pa.float64(), nullable=False),
+        pa.field("kept", pa.bool_(), nullable=False),  # whether clusters were made in it
     ]
 )
 
@@ -122,6 +136,7 @@ CLUSTER_NAMES_COLUMNS = (
     "cluster_id",
     "size",
     "exemplar_uris",
+    "proposal",  # of the encoder's text tower, for people to take or leave
     "name",
     "purity",
     "notes",

@@ -15,7 +15,7 @@ from sklearn.metrics import (
     normalized_mutual_info_score,
 )
 
-from clusterlib.clustering.agreement import agreement
+from clusterlib.clustering.agreement import agreement, confusion
 
 tables = st.tuples(st.integers(1, 6), st.integers(1, 6)).flatmap(
     lambda shape: arrays(np.int64, shape, elements=st.integers(0, 30))
@@ -66,3 +66,16 @@ def test_large_tables_do_not_overflow() -> None:
 def test_no_rows_have_no_agreement() -> None:
     with pytest.raises(ValueError, match="at least one labelled row"):
         agreement(np.zeros((2, 3), dtype=np.int64))
+
+
+def test_the_confusion_matches_each_label_to_one_cluster() -> None:
+    counts = np.array([[9, 1, 0], [0, 6, 0], [0, 2, 0], [1, 0, 4]])  # the last row is noise
+    found = confusion(counts, labels=["cat", "dog", "owl"])
+    assert found.matched == (0, 1, -1)  # noise is no match for the owls
+    assert found.support == (10, 9, 4)
+    assert found.precision == pytest.approx((0.9, 1, 0))
+    assert found.recall == pytest.approx((0.9, 6 / 9, 0))
+    assert found.f1 == pytest.approx((0.9, 0.8, 0))
+    assert found.counts[0] == (9, 1, 0)
+    with pytest.raises(ValueError, match="3 columns, but 1 labels"):
+        confusion(counts, labels=["cat"])

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clusterlib.clustering.picks import lowest_hashes, row_hash, top_per_cluster
+from clusterlib.clustering.picks import (
+    diverse_rows,
+    lowest_hashes,
+    row_hash,
+    top_per_cluster,
+)
 
 # Few values, so that ties are common.
 rows = st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.5, 1.0])), max_size=40)
@@ -80,3 +85,41 @@ def test_lowest_hashes_are_those_of_a_full_sort_whatever_the_block(
     monkeypatch.setattr("clusterlib.clustering.picks._HASH_BLOCK", 64)
     assert lowest_hashes(1000, 70, seed=3).tolist() == expected.tolist()
     assert lowest_hashes(5, 70, seed=3).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_diverse_rows_are_far_from_each_other_and_never_outliers() -> None:
+    angles = np.deg2rad([0, 1, 2, 45, 46, 90, 90, 200])
+    z = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    ids = np.array([0, 0, 0, 0, 0, 0, 0, 0], dtype=np.int32)
+    known = {
+        "distances_N": np.array([5, 5, 1, 5, 5, 5, 5, 9], dtype=np.float32),
+        "is_outlier_N": np.array([False] * 7 + [True]),
+        "row_ids_N": np.arange(100, 108),
+    }
+    (found,) = diverse_rows(z, ids, seed=0, limit=3, **known)
+    assert found[0] == 102  # the nearest
+    assert found[1] in (105, 106)  # the farthest from it, once
+    assert found[2] in (103, 104)
+    (everything,) = diverse_rows(z, ids, seed=0, **known)
+    assert len(everything) == 6  # the two equal rows are one picture
+    assert 107 not in everything
+
+
+def test_diverse_rows_do_not_depend_on_order_and_pass_noise_over() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(2000, 5)).astype(np.float32)
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    ids = rng.integers(-1, 3, 2000).astype(np.int32)
+    known = {
+        "distances_N": rng.random(2000, dtype=np.float32),
+        "is_outlier_N": rng.random(2000) < 0.1,
+        "row_ids_N": np.arange(2000),
+    }
+    one = diverse_rows(z, ids, seed=1, **known)
+    turn = rng.permutation(2000)
+    other = diverse_rows(z[turn], ids[turn], seed=1, **{n: v[turn] for n, v in known.items()})
+    assert [rows.tolist() for rows in one] == [rows.tolist() for rows in other]
+    assert [set(ids[rows]) for rows in one] == [{0}, {1}, {2}]
+    spread = [1 - z[rows] @ z[rows].T for rows in one]
+    assert all(s[np.triu_indices(8, 1)].min() > 0.2 for s in spread)
+    assert diverse_rows(z[:0], ids[:0], seed=0, **{n: v[:0] for n, v in known.items()}) == []

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import silhouette_samples
 
 from clusterlib.clustering.scores import internal_scores
-from clusterlib.clustering.silhouette import cluster_means, silhouette_rows
+from clusterlib.clustering.silhouette import (
+    QUANTILES,
+    cluster_means,
+    profile_quantiles,
+    silhouette_profile,
+    silhouette_rows,
+)
 
 
 def unit_rows(rows: int, dim: int, *, seed: int = 0) -> np.ndarray:
@@ -73,3 +79,23 @@ def test_means_are_those_of_each_cluster() -> None:
     for cluster in range(3):
         np.testing.assert_allclose(means[cluster], z[ids == cluster].mean(axis=0), atol=1e-6)
     assert (means[3] == 0).all()
+
+
+def test_profiles_add_up_and_hold_the_quantiles() -> None:
+    rng = np.random.default_rng(0)
+    values = np.clip(rng.normal(0.3, 0.3, 5000), -1, 1).astype(np.float32)
+    ids = rng.integers(-1, 3, 5000).astype(np.int32)
+    whole = silhouette_profile(values, ids, k=4)
+    parts = silhouette_profile(values[:1234], ids[:1234], k=4)
+    parts = parts + silhouette_profile(values[1234:], ids[1234:], k=4)
+    np.testing.assert_array_equal(whole, parts)
+    np.testing.assert_array_equal(whole.sum(axis=1), [*np.bincount(ids[ids >= 0]), 0])
+    for cluster in range(3):
+        expected = np.quantile(values[ids == cluster], QUANTILES)
+        np.testing.assert_allclose(profile_quantiles(whole)[cluster], expected, atol=0.02)
+    assert not profile_quantiles(whole)[3].any()
+
+
+def test_the_ends_of_the_silhouette_are_in_the_outer_bins() -> None:
+    profile = silhouette_profile(np.array([-1, 1], np.float32), np.zeros(2, np.int32), k=1)
+    assert profile[0, 0] == profile[0, -1] == 1

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from clusterlib.clustering.space import fit_space
+from clusterlib.clustering.space import Moments, fit_space, moments, space_of
 
 Scaling = Literal["whitened", "centered"]
 SCALINGS: tuple[Scaling, ...] = ("whitened", "centered")
@@ -102,3 +102,26 @@ def test_the_order_of_rows_does_not_matter() -> None:
 def test_no_rows_have_no_space() -> None:
     with pytest.raises(ValueError, match="at least one row"):
         fit_space(np.empty((0, 4), np.float32), dim=2, scaling="whitened")
+
+
+def test_a_share_of_the_variance_says_how_many_axes() -> None:
+    x = embeddings()
+    shares = fit_space(x, dim=12, scaling="centered").explained_P
+    for share in (0.3, 0.9, 0.999):
+        space = fit_space(x, dim=share, scaling="centered")
+        kept = len(space.explained_P)
+        assert space.explained_P.sum() >= share - 1e-9
+        assert shares[: kept - 1].sum() < share
+        assert len(space.shares_D) == 12
+
+
+def test_moments_of_parts_make_the_space_of_all_rows() -> None:
+    x = embeddings()
+    origin = x[:50].mean(axis=0, dtype=np.float64)
+    total = moments(x[:70], origin_D=origin)
+    total.add(Moments.from_bytes(moments(x[70:], origin_D=origin).to_bytes()))
+    found = space_of(total, origin_D=origin, dim=6, scaling="partial")
+    expected = fit_space(x, dim=6, scaling="partial")
+    np.testing.assert_allclose(found.projection_DP, expected.projection_DP, atol=1e-5)
+    np.testing.assert_allclose(found.mean_D, expected.mean_D, atol=1e-5)
+    np.testing.assert_allclose(found.shares_D, expected.shares_D, atol=1e-9)

@@ -66,6 +66,15 @@ def test_of_the_good_enough_the_most_stable_is_chosen() -> None:
     assert "0.470" in choice.reason
 
 
+def test_of_the_equally_stable_the_finest_is_chosen() -> None:
+    stability = {4: 1.0, 8: 1.0, 16: 0.99, 32: 0.97, 64: 0.5}
+    rows = [
+        replace(score, stability=stability[score.k], gap=0.5, gap_se=0.01)
+        for score in scores(k4=0.46, k8=0.47, k16=0.5, k32=0.48, k64=0.3)
+    ]
+    assert choose_k(rows).k == 16
+
+
 def test_groups_that_noise_has_too_are_no_clear_k() -> None:
     rows = [replace(s, stability=0.3, gap=0.01, gap_se=0.01) for s in scores(k4=0.2, k8=0.1)]
     choice = choose_k(rows)

@@ -188,7 +188,10 @@ def test_the_sheet_lists_clusters_by_size() -> None:
         for n, size in enumerate([3, 9])
     ]
     data = cluster_names.sheet_bytes(
-        pa.Table.from_pylist(rows, schema=CLUSTERS), run_id="r", fit_id="f"
+        pa.Table.from_pylist(rows, schema=CLUSTERS),
+        run_id="r",
+        fit_id="f",
+        proposals={1: "=shoe, boot"},
     )
     sheet = list(csv.DictReader(io.StringIO(data.decode())))
     assert [(row["cluster_id"], row["size"], row["name"]) for row in sheet] == [
@@ -196,6 +199,12 @@ def test_the_sheet_lists_clusters_by_size() -> None:
         ("0", "3", ""),
     ]
     assert sheet[0]["exemplar_uris"].split(" | ") == ["s3://b/1 2.png"] * 3
+    assert [row["proposal"] for row in sheet] == ["'=shoe, boot", ""]  # no spreadsheet runs it
+    assert not cluster_names.is_filled_in(data)
+    filled = data.replace(b'shoe, boot",,', b'shoe, boot",x,')
+    assert filled != data
+    assert cluster_names.is_filled_in(filled)
+    assert cluster_names.is_filled_in(b"\xff something else")
 
 
 def test_prefixes_are_rewritten_longest_first_and_encoded_for_the_web() -> None:

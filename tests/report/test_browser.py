@@ -47,6 +47,7 @@ def write(folder: Path, text: str) -> Path:
     angle_N = 2 * np.pi * cluster_N / CLUSTERS
     xy_N2 = np.stack([np.cos(angle_N), np.sin(angle_N)], axis=1) * 5
     xy_N2 = (xy_N2 + rng.normal(size=(POINTS, 2))).astype(np.float32)
+    xy_N2[-1] = 400  # one far out
     labels = np.zeros(POINTS, np.int32)
     ids = [f"{text} {n}" for n in range(POINTS)]
     found = Points(xy_N2, cluster_N, labels, [text], ids, pictures=POINTS)
@@ -57,7 +58,7 @@ def write(folder: Path, text: str) -> Path:
     for name in ("sheets", "map"):
         (folder / name).mkdir()
     for number in range(CLUSTERS):
-        cells = [square(number)] * 24
+        cells = [np.full((48, 48, 3), color_of(number), dtype=np.uint8)] * 24
         (folder / f"sheets/{number:05d}.webp").write_bytes(sheet_webp(cells, size=48))
     for number in range(-(-POINTS // 256)):
         part = cluster_N[number * 256 : (number + 1) * 256]
@@ -66,10 +67,13 @@ def write(folder: Path, text: str) -> Path:
     return folder
 
 
+def color_of(number: int) -> tuple[int, ...]:
+    return tuple(int(v) for v in np.random.default_rng(number).integers(40, 220, 3))
+
+
 def square(number: int) -> bytes:
-    color = tuple(int(v) for v in np.random.default_rng(number).integers(40, 220, 3))
     buffer = io.BytesIO()
-    Image.new("RGB", (48, 48), color).save(buffer, "WEBP")
+    Image.new("RGB", (48, 48), color_of(number)).save(buffer, "WEBP")
     return buffer.getvalue()
 
 
@@ -101,7 +105,7 @@ def test_search_and_sort(browser: Any, report: Path) -> None:
         assert shown(page)[0] == str(CLUSTERS - 1)
         page.click(".card >> nth=0 >> .cover")
         assert page.url.endswith("clusters/00011.html")
-        page.wait_for_function(f"document.querySelector('.sheet img').naturalWidth == {4 * 48}")
+        page.wait_for_function(f"document.querySelector('.sheet img')?.naturalWidth == {4 * 48}")
         page.keyboard.press("ArrowLeft")
         page.wait_for_url("**/clusters/00010.html")
 
@@ -231,3 +235,17 @@ def test_the_demo_looks_as_the_readme_shows(browser: Any, tmp_path: Path) -> Non
         with open_page(browser, demo, f"{name}.html", scheme=scheme) as page:
             page.wait_for_timeout(500)
             page.screenshot(path=str(ROOT / f"tests/report/demo_{name}.png"))
+
+
+def test_a_point_far_out_does_not_squeeze_the_map(browser: Any, report: Path) -> None:
+    with open_page(browser, report, "map.html") as page:
+        page.wait_for_function("document.getElementById('map').dataset.painted")
+        xs, ys = page.evaluate(
+            "() => { const p = [...Array(clusterMap.count - 1).keys()].map(clusterMap.place);"
+            " return [p.map(v => v[0]), p.map(v => v[1])]; }"
+        )
+        box = page.locator("#map").bounding_box()
+        assert min(*xs, *ys) >= 0
+        assert max(xs) <= box["width"]
+        assert max(ys) <= box["height"]
+        assert max(ys) - min(ys) > 0.6 * box["height"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -26,6 +27,7 @@ from clusterlib.report.projection import choose_method, project
 from clusterlib.report.sheets import atlas_webp, sheet_webp
 from clusterlib.report.site import pages, status_pages
 
+SCORES = ("precision", "recall", "f1")
 EVIL = """"><script>alert(1)</script><img src=x onerror=alert(1)></script><!--{{7*7}}'"""
 
 
@@ -44,13 +46,14 @@ def cluster(number: int, text: str, **changes: Any) -> ClusterView:
         "majority_label": text,
         "majority_share": 0.5,
         "picks": {"nearest": [pick] * 8, "boundary": [pick] * 8, "random": [pick] * 8},
-        "contact": Contact(8, (3,)),
+        "contact": Contact({"nearest": 8, "boundary": 8, "random": 8}, (3,)),
         "neighbors": [(1 - number % 2, 0.5)],
         "labels": [(text, 350), ("other", 100)],
         "histogram": [1, 2, 3, 4],
         "more": [cell],
         "outlier_cells": [cell],
         "duplicates": [[text, text]],
+        "proposals": [{"name": text, "score": 0.1, "inside": 0.3, "outside": 0.2}],
     }
     return ClusterView(**{**values, **changes})
 
@@ -93,6 +96,22 @@ def content(text: str = "tame", *, clusters: int = 2, **changes: Any) -> Content
         "agreement": {"nmi": 0.5, "ari": 0.4, "purity": 0.75},
         "label_names": [text, "other"],
         "confusion": [[350, 100]] * clusters,
+        "label_scores": [
+            {
+                "label": text,
+                "cluster": 1,
+                "precision": 0.9,
+                "recall": 0.8,
+                "f1": 0.85,
+                "support": 5,
+            },
+            {"label": "x", "cluster": -1, "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1},
+        ],
+        "variance": [
+            {"axis": n + 1, "share": 0.25, "cumulative": 0.25 * (n + 1), "kept": n < 2}
+            for n in range(4)
+        ],
+        "euclidean": {"value": 0.31, "low": 0.28, "high": 0.34, "rows": 2000},
         "tree": TreeNode(f"{clusters} clusters", 9, [v.cluster_id for v in views], nodes),
         "map": MapFacts("pca", 3, 2, 0.1),
     }
@@ -190,6 +209,49 @@ def test_what_people_look_for_is_there(tame: dict[str, str]) -> None:
     assert "could not be read again" in tame["clusters/00000.html"]
 
 
+def test_scores_of_newer_fits_are_shown_and_older_fits_have_none(tame: dict[str, str]) -> None:
+    quality = tame["quality.html"]
+    assert "0.310</b>, 95 % interval 0.280 to 0.340" in quality
+    assert "2 axes keep 50%" in quality
+    assert re.search(r'00001.html">1</a></td><td class="n">0.900</td>', quality)
+    assert ">none</td>" in quality
+    older = content(label_scores=(), variance=(), euclidean=None)
+    said = dict(pages(older, None))["quality.html"]
+    assert "95 % interval" not in said
+    assert "2 axes keep 75%" in said  # of the kept axes, which every fit has
+    assert older.numbers()["label_scores"] == ()
+
+
+def test_a_cluster_that_no_image_came_to_has_its_page() -> None:
+    empty = cluster(
+        1,
+        "tame",
+        size=0,
+        share=0.0,
+        picks={"nearest": [], "boundary": [], "random": []},
+        histogram=[0, 0, 0, 0],
+        labels=[],
+        more=[],
+        outlier_cells=[],
+        duplicates=[],
+    )
+    found = content(clusters=2)
+    files = dict(pages(replace(found, clusters=[found.clusters[0], empty]), points()))
+    assert "<b>0</b> images" in files["index.html"]
+    assert "Nearest to the centre" not in files["clusters/00001.html"]
+    assert "Nearest to the centre" in files["clusters/00000.html"]
+    assert "00001.html" in files["tree.html"]
+
+
+def test_proposals_are_called_so_and_names_take_their_place() -> None:
+    view = cluster(0, "tame", name=None)
+    files = dict(pages(replace(content(clusters=1), clusters=[view]), None))
+    assert "<b>proposed</b> tame" in files["index.html"]
+    assert "+0.100" in files["clusters/00000.html"]
+    named = dict(pages(content(clusters=1), None))
+    assert "<b>proposed</b>" not in named["index.html"]
+
+
 def test_a_damaged_run_is_called_so() -> None:
     files = dict(pages(content(embedded=5), None))
     assert "do not add up" in files["quality.html"]
@@ -228,7 +290,10 @@ def thumbnail(color: str, size: tuple[int, int]) -> bytes:
 
 
 def test_a_sheet_has_rows_of_four_cells() -> None:
-    cells = [thumbnail("red", (20, 40)), None, b"", b"", thumbnail("blue", (40, 10))]
+    red, blue = (np.zeros((*shape, 3), dtype=np.uint8) for shape in ((40, 20), (10, 40)))
+    red[..., 0], blue[..., 2] = 255, 255
+    empty = np.empty((0, 0, 3), dtype=np.uint8)
+    cells = [red, None, empty, empty, blue]
     sheet = Image.open(io.BytesIO(sheet_webp(cells, size=40))).convert("RGB")
     assert sheet.size == (160, 80)
     grey = (228, 228, 228)
@@ -239,11 +304,8 @@ def test_a_sheet_has_rows_of_four_cells() -> None:
 
 def test_a_sheet_gets_cheaper_until_it_fits() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(noise).save(buffer, "WEBP", lossless=True)
-    cells = [buffer.getvalue()] * 8
-    full = sheet_webp(cells, size=96)
-    small = sheet_webp(cells, size=96, max_bytes=len(full) // 3)
+    full = sheet_webp([noise] * 8, size=96)
+    small = sheet_webp([noise] * 8, size=96, max_bytes=len(full) // 3)
     assert len(small) <= len(full) // 3
 
 

@@ -215,6 +215,18 @@ def test_the_map_is_in_the_shape_of_the_embedding_atlas_viewer(done: Session) ->
     assert sum(same) > 0.9 * len(same)
 
 
+def test_a_second_run_does_nothing_and_says_so(
+    done: Session, tree: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {p: p.stat().st_mtime_ns for p in Path(done.run.uri).rglob("*.parquet")}
+    again = session_for(tree)
+    run_pipeline(again)
+    out = capsys.readouterr().out
+    assert "nothing to do" in out
+    assert again.record["stages"]["embed_images"]["newly_done"] == 0
+    assert {p: p.stat().st_mtime_ns for p in Path(done.run.uri).rglob("*.parquet")} == before
+
+
 def test_names_reach_every_image(done: Session) -> None:
     sheet, accuracy = name_by_majority(done)
     apply_labels(done, names=sheet)
@@ -229,16 +241,21 @@ def test_names_reach_every_image(done: Session) -> None:
     assert sum(row["label_source"] == "rejected" for row in labels) == 4
 
 
-def test_a_second_run_does_nothing_and_says_so(
-    done: Session, tree: dict[str, Any], capsys: pytest.CaptureFixture[str]
+def test_names_that_were_applied_come_into_the_report_once(
+    done: Session, tree: dict[str, Any]
 ) -> None:
-    before = {p: p.stat().st_mtime_ns for p in Path(done.run.uri).rglob("*.parquet")}
-    again = session_for(tree)
-    run_pipeline(again)
-    out = capsys.readouterr().out
-    assert "nothing to do" in out
-    assert again.record["stages"]["embed_images"]["newly_done"] == 0
-    assert {p: p.stat().st_mtime_ns for p in Path(done.run.uri).rglob("*.parquet")} == before
+    place = fit_folder(done) / "report/report.json"
+
+    def written() -> dict[int, str | None]:
+        write_report(session_for(tree))
+        return {c["cluster_id"]: c["name"] for c in json.loads(place.read_text())["clusters"]}
+
+    names = written()
+    clusters = pq.read_table(fit_folder(done) / "clusters.parquet").to_pylist()
+    assert names == {c["cluster_id"]: c["majority_label"] for c in clusters}
+    before = place.stat().st_mtime_ns
+    assert written() == names
+    assert place.stat().st_mtime_ns == before
 
 
 def test_the_summary_says_what_was_found(done: Session, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,6 +279,8 @@ def test_other_clustering_settings_make_another_fit(done: Session, tree: dict[st
     assert 0 < found["moved"] < 60
     assert [pair["b"] for pair in found["pairs"]].count(None) == 1
     assert "clustering.k" in (folder / "index.html").read_text()
+    with pytest.raises(InputError, match="is the configured fit itself"):
+        compare_runs(session_for(tree), other=str(fit_folder(done)))
 
 
 def test_other_encoder_settings_are_refused_by_name(done: Session, tree: dict[str, Any]) -> None:

@@ -101,6 +101,18 @@ def test_clusters() -> None:
         f"nearest: {picks} not null",
         f"boundary: {picks} not null",
         f"random: {picks} not null",
+        f"diverse: {picks} not null",
+        "silhouette_quantiles: list<item: double> not null",
+        "silhouette_histogram: list<item: int64> not null",
+    ]
+
+
+def test_variance() -> None:
+    assert text(schemas.VARIANCE) == [
+        "axis: int32 not null",
+        "share: double not null",
+        "cumulative: double not null",
+        "kept: bool not null",
     ]
 
 

@@ -21,8 +21,8 @@ START_SECONDS = 240  # the first start migrates its database
 class LabelStudio:
     """The few calls that the test needs."""
 
-    def __init__(self, url: str, token: str) -> None:
-        self.url = url
+    def __init__(self, url: str, user: str, password: str, token: str) -> None:
+        self.url, self.user, self.password, self.token = url, user, password, token
         self._headers = {"Authorization": f"Token {token}"}
 
     def call(
@@ -122,7 +122,7 @@ def label_studio(executable: Path, *, data: Path, document_root: Path) -> Iterat
         )
     try:
         _wait(process, url, data / "server.log")
-        yield LabelStudio(url, token)
+        yield LabelStudio(url, user, password, token)
     finally:
         process.terminate()
         try:

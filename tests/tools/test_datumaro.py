@@ -25,7 +25,8 @@ PROGRAM = """
 import json, sys
 import datumaro as dm
 source, target = sys.argv[1:]
-found = dm.Dataset.import_from(source, "datumaro")
+# Our images lie where they are, outside the data set: it asks to be told that this is meant.
+found = dm.Dataset.import_from(source, "datumaro", allow_external_media=True)
 names = [label.name for label in found.categories()[dm.AnnotationType.label]]
 items = [
     {

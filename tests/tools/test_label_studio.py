@@ -20,7 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from clusterlib.manifests.label_studio_api import LabelStudioApi
 from tests.conftest import ROOT
+from tests.report.browser import chromium, executable
 from tests.tools.label_studio_server import LabelStudio, label_studio
 
 pytestmark = pytest.mark.label_studio
@@ -44,7 +46,10 @@ class World:
 
     def job(self, name: str, *settings: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", f"jobs.{name}", "--config", str(self.config), *settings]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+        environment = os.environ | {"LABEL_STUDIO_API_KEY": self.server.token}
+        return subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=600, env=environment
+        )
 
     def labels(self) -> list[dict[str, Any]]:
         parts = sorted((self.fit / "labels/labels").glob("*.parquet"))
@@ -100,6 +105,35 @@ def test_every_task_and_prediction_arrives_once(world: World, image_project: int
         assert task["data"]["cluster_id"] == row["cluster_id"]
 
 
+def test_the_import_job_adds_only_what_is_missing(world: World) -> None:
+    api = LabelStudioApi(world.server.url, world.server.token)
+    for kind, count in (("label_studio", IMAGES), ("cluster_tasks", CLUSTERS)):
+        folder = world.manifests / kind
+        title = f"{world.fit.name} {kind} Image clusters"[:50]
+        interface = (folder / "labeling_config.xml").read_text()
+        project = api.find_or_make_project(title, interface=interface)
+        # Some are there already, and came in by hand.
+        first = json.loads(sorted(folder.glob("*.json"))[0].read_bytes())[:7]
+        world.server.call("POST", f"/api/projects/{project}/import", json=first)
+        for added in (count - 7, 0):
+            done = world.job("import_tasks", f"url={world.server.url}", f"tasks={kind}")
+            assert done.returncode == 0, done.stderr
+            facts = json.loads((world.root / "run/run.json").read_text())["stages"]["import_tasks"]
+            assert facts["added"] == added
+            assert facts["tasks"] == count == world.server.counts(project)[0]
+        found = {api_key["data"].get("image_id") for api_key in world.server.tasks(project)}
+        assert kind == "cluster_tasks" or len(found) == IMAGES
+
+
+def test_the_import_job_says_what_it_lacks(world: World) -> None:
+    done = world.job("import_tasks", "url=http://127.0.0.1:9")
+    assert (done.returncode, "no answer from Label Studio" in done.stderr) == (3, True)
+    done = world.job("import_tasks")
+    assert (done.returncode, "url: give url=" in done.stderr) == (2, True)
+    done = world.job("import_tasks", f"url={world.server.url}", "tasks=coco")
+    assert (done.returncode, "'coco' is none of" in done.stderr) == (2, True)
+
+
 def test_uploads_are_accepted_by_the_strict_server(world: World) -> None:
     folder = world.manifests / "label_studio"
     project = world.server.project("uploads", (folder / "labeling_config.xml").read_text())
@@ -137,6 +171,24 @@ def naming_project(world: World, title: str) -> tuple[int, list[dict[str, Any]]]
 def majorities(world: World) -> dict[str, str]:
     rows = pq.read_table(world.fit / "clusters.parquet").to_pylist()
     return {str(row["cluster_id"]): row["majority_label"] for row in rows}
+
+
+@pytest.mark.skipif(executable() is None, reason="Chromium is not installed")
+def test_a_naming_task_shows_its_contact_sheet_in_a_browser(world: World) -> None:
+    project, tasks = naming_project(world, "looked at")
+    with chromium() as browser:
+        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+        page.goto(f"{world.server.url}/user/login/")
+        page.fill("input[name=email]", world.server.user)
+        page.fill("input[name=password]", world.server.password)
+        page.click("button[type=submit]")
+        page.wait_for_load_state()
+        page.goto(f"{world.server.url}/projects/{project}/data?task={tasks[0]['id']}")
+        # The editor shows the sheet at its own size: 8 cells of 128 pixels in each row.
+        page.wait_for_function(
+            "[...document.images].some(i => i.src.startsWith('blob:') && i.naturalWidth === 1024)"
+        )
+        page.get_by_placeholder("short name; none for junk").wait_for()
 
 
 @pytest.mark.parametrize("kind", ["JSON", "JSON_MIN", "CSV"])

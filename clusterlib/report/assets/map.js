@@ -55,16 +55,19 @@
   };
 
   // ---- view
+  // A few far points must not squeeze all others: they count only as far as they cost little room.
+  const span = (values) => {
+    const sorted = Uint16Array.from(values).sort(), last = N - 1;
+    const low = sorted[Math.floor(0.002 * last)], high = sorted[Math.ceil(0.998 * last)];
+    const room = 0.15 * Math.max(high - low, 1);
+    return [Math.max(sorted[0], low - room), Math.min(sorted[last], high + room)];
+  };
+  const [x0, x1] = span(X), [y0, y1] = span(Y);
   const fit = () => {
-    let x0 = 65535, x1 = 0, y0 = 65535, y1 = 0;
-    for (let i = 0; i < N; i++) {
-      if (X[i] < x0) x0 = X[i]; if (X[i] > x1) x1 = X[i];
-      if (Y[i] < y0) y0 = Y[i]; if (Y[i] > y1) y1 = Y[i];
-    }
     const margin = 0.04;
     const scale = Math.min(width / Math.max(x1 - x0, 1), height / Math.max(y1 - y0, 1)) * (1 - 2 * margin);
     view = { scale, x: (x0 + x1) / 2 - width / scale / 2, y: (y0 + y1) / 2 - height / scale / 2 };
-    smallest = scale / 2;
+    smallest = Math.min(scale, width / 65535, height / 65535) / 2;
   };
   let smallest = 0;
   const resize = () => {

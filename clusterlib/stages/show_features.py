@@ -37,7 +37,7 @@ def show_features(session: Session, *, images: str = "4", layers: str = "") -> N
     pixels, names = [], []
     for indices, pixels_NHWC in decoded_batches(session, spec, rows):
         pixels += list(pixels_NHWC)
-        names += [str(rows[index]["image_id"]) for index in indices]
+        names += [str(rows[index]["image_id"]).rpartition("/")[2] for index in indices]
         if len(pixels) >= int(images):
             break
     if not pixels:

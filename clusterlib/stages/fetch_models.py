@@ -10,14 +10,14 @@ from clusterlib.encoders.select import fetch_model
 from clusterlib.errors import ClusterlibError, ConfigError
 from clusterlib.stages.session import Session
 
-INDEX = "models.json"  # model string asked for -> model string that uses what is in the folder
+INDEX = "models.json"  # model string asked for -> the one to use, its path relative to the folder
 
 
 def fetch_models(session: Session, *, folder: str = "") -> None:
     """Fetch `encoder.model` and `compare.models`, and say which settings use them from there.
 
-    What is there already is kept, without asking the network; what was cut off goes on with the
-    files that are missing.
+    What is there already is kept, without asking the network, also in a copy of the folder; what
+    was cut off goes on with the files that are missing.
 
     Args:
         session: The configured run.
@@ -32,11 +32,7 @@ def fetch_models(session: Session, *, folder: str = "") -> None:
         raise ConfigError(f"folder: {place} is no local folder; give folder=/path/to/models")
     wanted, compared = session.config.encoder.model, session.config.compare.models
     index = storage.join(place, INDEX)
-    known = {
-        model: used
-        for model, used in (storage.read_json(index) or {}).items()
-        if Path(place, str(used.rpartition(":")[2])).exists()
-    }
+    known = _known(storage.read_json(index) or {}, place)
     failures: list[ClusterlibError] = []
     models = list(dict.fromkeys([wanted, *compared]))
     for model in models:
@@ -50,11 +46,11 @@ def fetch_models(session: Session, *, folder: str = "") -> None:
             session.screen.say(f"{model}: failed: {error}")
             failures.append(error)
             continue
-        if known[model] == model:
+        if not Path(known[model].rpartition(":")[2]).is_relative_to(place):
             session.screen.say(f"{model}: nothing to download, it is installed or local")
             del known[model]
         else:
-            storage.write_json(index, known)
+            storage.write_json(index, {m: _relative(used, place) for m, used in known.items()})
             session.screen.say(f"{model}: in {place}")
     session.screen.say("use them with")
     session.screen.say(f"  encoder.model={known.get(wanted, wanted)}")
@@ -67,3 +63,18 @@ def fetch_models(session: Session, *, folder: str = "") -> None:
             f"{len(failures)} of {len(models)} models could not be fetched, the first because: "
             f"{failures[0]}"
         )
+
+
+def _known(index: dict[str, str], place: str) -> dict[str, str]:
+    """What the index says is there, as far as it is; the folder may have been copied."""
+    found = {}
+    for model, used in index.items():
+        prefix, _, path = used.rpartition(":")
+        if Path(place, path).exists():
+            found[model] = f"{prefix}:{storage.join(place, path)}"
+    return found
+
+
+def _relative(used: str, place: str) -> str:
+    prefix, _, path = used.rpartition(":")
+    return f"{prefix}:{Path(path).relative_to(place)}"

@@ -166,6 +166,12 @@ def test_a_model_is_fetched_without_code_or_pickles_and_used_offline(
     assert third.returncode == 0
     assert "already in" in third.stdout
     assert hub.asked == []
+    copy = (tmp_path / "m").rename(tmp_path / "copy")
+    moved = session_for(tmp_path, "hf:org/tiny")
+    fetch_models(moved, folder=str(copy))  # offline, as all tests
+    assert moved.record["stages"]["fetch_models"]["models"] == {
+        "hf:org/tiny": f"hf:{copy / folder.name}"
+    }
 
 
 def session_for(tmp_path: Path, model: str, **sections: Any) -> Session:
@@ -174,10 +180,11 @@ def session_for(tmp_path: Path, model: str, **sections: Any) -> Session:
 
 
 def test_what_is_installed_or_local_is_left_where_it_is(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_vit(tmp_path / "vit", seed=0)
-    local = f"hf:{tmp_path / 'vit'}"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    local = "hf:~/vit"
     session = session_for(tmp_path, "efficientnet-lite0", compare={"models": [local]})
     fetch_models(session)
     out = capsys.readouterr().out

@@ -44,6 +44,16 @@ class Run:
         """Commits of the datasets embeddings, quarantine and sample, which lie in `uri` itself."""
         return self._at("commits/embed")
 
+    @property
+    def compare(self) -> str:
+        """Trials of other encoders on some of the images."""
+        return self._at("compare")
+
+    @property
+    def features(self) -> str:
+        """What encoders see in a few images."""
+        return self._at("features")
+
     def fit(self, fit_id: str) -> Fit:
         return Fit(fit_id, self._at(f"fits/{fit_id}"))
 

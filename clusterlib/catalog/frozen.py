@@ -118,6 +118,22 @@ def read_rows(folder: str, start: int, stop: int, columns: Sequence[str] | None 
     return pa.concat_tables(tables, promote_options="permissive")
 
 
+def take_rows(folder: str, row_ids: np.ndarray, columns: Sequence[str] | None = None) -> pa.Table:
+    """The catalogue rows of ascending `row_ids`, wherever they lie, in order.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if len(row_ids) == 0:
+        raise ValueError("take_rows needs at least one row id, got 0")
+    tables = []
+    for ids in np.split(row_ids, np.flatnonzero(np.diff(row_ids // ROWS_PER_PART)) + 1):
+        start = int(ids[0])
+        table = read_rows(folder, start, int(ids[-1]) + 1, columns)
+        tables.append(table.take(pa.array(ids - start)))
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
 def _covering_groups(file: pq.ParquetFile, start: int, stop: int) -> tuple[list[int], int]:
     groups, skipped, seen = [], 0, 0
     for group in range(file.num_row_groups):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 KINDS: Final = ("nearest", "boundary", "random")
 ALL_KINDS: Final = (*KINDS, "diverse")
 PICKS_PER_KIND = 8
+_HASH_BLOCK = 1_000_000
 # Rows of a cluster that diverse ones are chosen from.
 CANDIDATES = 256
 
@@ -99,3 +100,13 @@ def row_hash(row_ids_N: NDArray[np.int64], *, seed: int) -> NDArray[np.float64]:
         x = x ^ (x >> np.uint64(31))
     uniform_N: NDArray[np.float64] = (x >> np.uint64(11)).astype(np.float64) / float(1 << 53)
     return uniform_N
+
+
+def lowest_hashes(rows: int, count: int, *, seed: int) -> NDArray[np.int64]:
+    """The `count` row ids of 0...rows-1 with the lowest `row_hash`, ascending; all if fewer."""
+    best_N = np.empty(0, dtype=np.int64)
+    for start in range(0, rows, _HASH_BLOCK):
+        ids_N = np.arange(start, min(start + _HASH_BLOCK, rows), dtype=np.int64)
+        best_N = np.concatenate([best_N, ids_N])
+        best_N = best_N[np.argsort(row_hash(best_N, seed=seed), kind="stable")[:count]]
+    return np.sort(best_N)

@@ -1,7 +1,7 @@
 """The sections of a configuration, validated and frozen.
 
-Sections decide *results* and are fingerprinted, except `run_uri` (where results go) and `compute`
-(where and how fast the work is done).
+Sections decide *results* and are fingerprinted, except `run_uri` (where results go), `compute`
+(where and how fast the work is done) and `compare` (a trial beside the run).
 """
 
 from __future__ import annotations
@@ -255,6 +255,17 @@ class ReportConfig(_Section):
     )
 
 
+class CompareConfig(_Section):
+    """Which encoders jobs.compare_encoders tries. Decides nothing of the run itself."""
+
+    models: tuple[str, ...] = Field(
+        (), description="Model strings as in encoder.model, each tried on the same images."
+    )
+    rows: Annotated[int, Field(ge=10)] = Field(
+        2_000, description="Images tried, chosen by a hash of row and seed."
+    )
+
+
 class ActorsConfig(_Section):
     min: Positive = Field(1, description="Encoder actors that are always kept.")
     max: Positive | None = Field(
@@ -332,6 +343,7 @@ class Config(_Section):
     clustering: ClusteringConfig = Field(default_factory=lambda: ClusteringConfig())
     manifests: ManifestsConfig = Field(default_factory=lambda: ManifestsConfig())
     report: ReportConfig = Field(default_factory=lambda: ReportConfig())
+    compare: CompareConfig = Field(default_factory=lambda: CompareConfig())
     compute: ComputeConfig = Field(default_factory=lambda: ComputeConfig())
 
     # key path -> text with ${env:NAME}, so that what is written never holds the expanded value
@@ -375,7 +387,7 @@ class Config(_Section):
             last = int(path[-1]) if isinstance(node, list) else path[-1]
             digest = hashlib.sha256(json.dumps(value[last]).encode()).hexdigest()[:8]
             node[last] = f"{node[last]} #{digest}"
-        for section in ("run_uri", "compute"):
+        for section in ("run_uri", "compute", "compare"):
             del tree[section]
         return tree
 

@@ -45,7 +45,7 @@ def hub_file(
 
 
 def fetch_folder(repo: str, *, revision: str | None, folder: Path) -> Path:
-    """All that `hf:<folder>` needs of a repository; whole when it has its name, else resumable.
+    """All that `hf:<folder>` needs of a repository; whole when it has its name; a file at a time.
 
     Raises:
         InputError: it cannot be downloaded, or it has no safetensors weights.
@@ -64,7 +64,7 @@ def fetch_folder(repo: str, *, revision: str | None, folder: Path) -> Path:
     except Exception as error:  # noqa: BLE001 - the hub's client raises whatever its own does
         raise InputError(
             f"hf:{repo}: cannot be downloaded: {first_line(error)}; check the name and the "
-            "network, and run the same command again: it goes on where it stopped"
+            "network, and run the same command again: files that are whole are kept"
         ) from None
     if not any(partial.glob("*.safetensors")):
         raise InputError(f"hf:{repo}: it has no model.safetensors; other formats are not loaded")

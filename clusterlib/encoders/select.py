@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from pathlib import Path
 from types import ModuleType
 from typing import Protocol
 
@@ -86,6 +87,21 @@ def load_encoder(spec: EncoderSpec, *, device: str, batch_size: int) -> Encoder:
         batch_size=batch_size,
         memory_format=network.memory_format,
     )
+
+
+def fetch_model(model: str, folder: Path) -> str:
+    """Download what `model` needs into `folder`; returns the model string that uses it.
+
+    Raises:
+        ConfigError: the model string is not known.
+        InputError: it cannot be downloaded.
+    """
+    fetch = getattr(library_of(model), "fetch", None)
+    if fetch is None:  # nothing to download
+        return model
+    start, _, rest = model.partition(":")
+    path = fetch(model, folder)
+    return f"hf:{path}" if start == "hf" else f"{start}:{rest.partition(':')[0]}:{path}"
 
 
 def _suggestions(model: str) -> list[str]:

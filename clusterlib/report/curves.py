@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 BLUE, ORANGE, RED = "#3b6fd4", "#c2571a", "#c23a3a"
+LINES = (BLUE, ORANGE, "#2f8f4e", "#8a4fbf", "#b08a00", "#0f8a99", RED, "#7a7a7a")
 KNIVES = 48  # more blades than this cannot be told apart
 
 # Texts stay texts; equal input gives equal ids.
@@ -40,14 +41,45 @@ def curve_svg(
     axes.axvline(chosen, linestyle="--", lw=1.2, color=ORANGE)
     axes.set(xlabel="k", ylabel=y_label)
     axes.set_title(title, loc="left", fontsize=11)
-    if len(ks) > 1 and max(ks) / min(ks) > 4:
-        axes.set_xscale("log")
-        ticks = _spread(ks)
-        axes.set_xticks(ticks, [str(k) for k in ticks])
-        axes.minorticks_off()
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    _log_ks(axes, ks)
     return _text(figure, f"{title} against k; k = {chosen} is chosen")
+
+
+def curves_svg(
+    lines: Sequence[tuple[str, Sequence[int], Sequence[float | None], int]],
+    *,
+    title: str,
+    y_label: str,
+) -> str:
+    """One criterion against k for several names; a ring marks each one's chosen k.
+
+    `lines` are (name, ks, values, chosen k).
+    """
+    figure, axes = _figure(7.6, 2.9)
+    all_ks: set[int] = set()
+    for index, (name, ks, values, chosen) in enumerate(lines):
+        points = {k: v for k, v in zip(ks, values, strict=True) if v is not None}
+        all_ks |= set(points)
+        color = LINES[index % len(LINES)]
+        # A dollar sign would begin a formula, an underscore would hide the line from the legend.
+        label = "\u200b" + name.replace("$", r"\$")
+        dash = "-" if index < len(LINES) else "--"
+        axes.plot(
+            list(points),
+            list(points.values()),
+            marker="o",
+            ms=3.5,
+            ls=dash,
+            color=color,
+            label=label,
+        )
+        if chosen in points:
+            axes.plot(chosen, points[chosen], marker="o", ms=9, mfc="none", mew=1.6, color=color)
+    axes.set(xlabel="k", ylabel=y_label)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.legend(fontsize=9, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _log_ks(axes, sorted(all_ks))
+    return _text(figure, f"{title} against k for {len(lines)} encoders; rings mark the chosen k")
 
 
 def variance_svg(shares: Sequence[float], *, kept: int) -> str:
@@ -114,6 +146,16 @@ def _figure(width: float, height: float) -> tuple[Figure, Any]:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(length=2.5, labelsize=9)
     return figure, axes
+
+
+def _log_ks(axes: Any, ks: Sequence[int]) -> None:
+    if len(ks) > 1 and max(ks) / min(ks) > 4:
+        axes.set_xscale("log")
+        ticks = _spread(ks)
+        axes.set_xticks(ticks, [str(k) for k in ticks])
+        axes.minorticks_off()
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def _text(figure: Figure, alt: str) -> str:

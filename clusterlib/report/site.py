@@ -116,10 +116,17 @@ def status_pages(
 
 def compare_pages(content: Content, **values: Any) -> Iterator[tuple[str, str]]:
     """Two runs side by side; `values` are those of the template."""
-    shared = {"content": content, "pages": [("overview", "index.html", "Comparison")], "root": ""}
-    template = _environment().get_template("compare.html.j2")
+    yield from single_page(content, "compare.html.j2", heading="Comparison", **values)
+
+
+def single_page(
+    content: Content, template: str, *, heading: str, **values: Any
+) -> Iterator[tuple[str, str]]:
+    """A folder of one page from `template`, with the assets; every value is escaped."""
+    shared = {"content": content, "pages": [("overview", "index.html", heading)], "root": ""}
+    found = _environment().get_template(template)
     yield from assets()
-    yield "index.html", template.render(shared, here="overview", **values)
+    yield "index.html", found.render(shared, here="overview", **values)
 
 
 def assets() -> Iterator[tuple[str, str]]:

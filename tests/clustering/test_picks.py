@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clusterlib.clustering.picks import diverse_rows, row_hash, top_per_cluster
+from clusterlib.clustering.picks import (
+    diverse_rows,
+    lowest_hashes,
+    row_hash,
+    top_per_cluster,
+)
 
 # Few values, so that ties are common.
 rows = st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.5, 1.0])), max_size=40)
@@ -70,6 +76,15 @@ def test_a_hash_never_changes() -> None:
     # The sample of a stored run depends on these.
     stored = [0.4586484713125917, 0.38860209574105653, 0.4393127789897583]
     assert row_hash(np.array([0, 1, 2**40]), seed=0).tolist() == stored
+
+
+def test_lowest_hashes_are_those_of_a_full_sort_whatever_the_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = np.sort(np.argsort(row_hash(np.arange(1000), seed=3))[:70])
+    monkeypatch.setattr("clusterlib.clustering.picks._HASH_BLOCK", 64)
+    assert lowest_hashes(1000, 70, seed=3).tolist() == expected.tolist()
+    assert lowest_hashes(5, 70, seed=3).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_diverse_rows_are_far_from_each_other_and_never_outliers() -> None:

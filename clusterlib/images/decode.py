@@ -161,14 +161,16 @@ def fit(image: Image.Image, geometry: Geometry) -> Image.Image:
     size = _resized(image.size, geometry)
     height, width = geometry.output
     # Only the part that survives the crop is resized: strips of extreme aspect stay cheap.
-    left, top = (size[0] - width) / 2, (size[1] - height) / 2
+    left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
     x_scale, y_scale = image.width / size[0], image.height / size[1]
     if left >= 0 and top >= 0:
-        box = (left * x_scale, top * y_scale, (left + width) * x_scale, (top + height) * y_scale)
+        right = min(image.width, (left + width) * x_scale)
+        bottom = min(image.height, (top + height) * y_scale)
+        box = (left * x_scale, top * y_scale, right, bottom)
         return image.resize((width, height), resample, box=box, reducing_gap=2.0)
     resized = image.resize(size, resample, reducing_gap=2.0)
     canvas = Image.new("RGB", (width, height), geometry.background)
-    canvas.paste(resized, ((width - size[0]) // 2, (height - size[1]) // 2))
+    canvas.paste(resized, (-left, -top))
     return canvas
 
 
@@ -176,8 +178,11 @@ def _resized(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
     """(width, height) after resizing and before the crop."""
     if not isinstance(geometry.resize, int):
         return geometry.resize[1], geometry.resize[0]
-    scale = geometry.resize / min(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    width, height = size
+    # The longer side is cut to whole pixels, as torchvision and transformers do.
+    if width <= height:
+        return geometry.resize, int(geometry.resize * height / width)
+    return int(geometry.resize * width / height), geometry.resize
 
 
 def _smallest(size: tuple[int, int], geometry: Geometry) -> tuple[float, float]:

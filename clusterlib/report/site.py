@@ -218,6 +218,7 @@ def _stage_words(facts: dict[str, Any]) -> str:
     words = {
         "placement": "{}",
         "images_per_second": "{} images/s",
+        "bottleneck": "{}",
         "newly_done": "{:,} embedded by this command",
         "sampled": "sample of {:,}",
         "k": "k = {}",

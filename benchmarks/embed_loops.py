@@ -88,15 +88,18 @@ def bare(
     from clusterlib.encoders.select import describe_encoder, load_encoder
     from clusterlib.images.decode import DecodedImage, Limits
     from clusterlib.images.decode import decode as decode_image
+    from clusterlib.stages.embed_probe import Runtime, probe_encoder
 
     torch.set_num_threads(threads)
     spec = describe_encoder(EncoderConfig(model=model))
-    encoder = load_encoder(spec, device="cpu", batch_size=16)
+    # In the batch size that the stage would take.
+    probe = probe_encoder(spec, runtime=Runtime("cpu", threads), batch_size=None)
+    encoder = load_encoder(spec, device="cpu", batch_size=probe.batch_size)
     assert isinstance(encoder, TorchEncoder)
     if compiled:
         encoder.compile()
     limits = Limits(max_pixels=10**8)
-    encoder.encode(np.zeros((16, *spec.geometry.output, 3), dtype=np.uint8))
+    encoder.encode(np.zeros((probe.batch_size, *spec.geometry.output, 3), dtype=np.uint8))
     barrier.wait()
     started = time.perf_counter()
     for start in range(0, len(files), BLOCK):

@@ -2,9 +2,9 @@
 
     python -m benchmarks.embed_memory [images] [key=value ...]
 
-The real jobs.embed_images over 500 photographs of 640 x 480, each listed as often as it takes.
-Every two seconds the private memory (resident, less what is shared: Ray's object store counts in each of
-its users) of Ray's workers and of the decoders is read from /proc; printed is the largest value of
+The real jobs.embed_images over 500 photographs of 640 x 480, each listed as often as it takes. The
+private memory of Ray's workers and of the decoders (resident, less what is shared: the object store
+counts in each of its users) is read from /proc every two seconds; printed is the largest value of
 each process shortly after the 2,000th image and at the end. Linux only.
 """
 

@@ -25,7 +25,8 @@ from clusterlib.catalog.digits import write_digits
 from clusterlib.catalog.table import read_table
 from clusterlib.clustering.picks import row_hash
 from clusterlib.config import CatalogConfig, load_config
-from clusterlib.images.decode import Limits, thumbnail_webp
+from clusterlib.images.decode import Limits
+from clusterlib.images.thumbnail import thumbnail_webp
 from clusterlib.stages.assign_clusters import assign_clusters
 from clusterlib.stages.build_catalog import build_catalog
 from clusterlib.stages.fit_clusters import fit_clusters

@@ -23,7 +23,6 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000")
 HEIF = "HEIF"  # by the extra `heic`
 MAX_ASPECT = 1000
 WHITE = "#ffffff"
-THUMBNAIL_SIZE = 64
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 _FILTERS = {
@@ -111,48 +110,20 @@ def decode(data: bytes, *, geometry: Geometry, limits: Limits) -> DecodedImage |
 
     Returns a Rejection for whatever cannot be a picture; raises nothing for any content.
     """
-    opened = _open(data, limits)
+    opened = open_image(data, limits)
     if isinstance(opened, Rejection):
         return opened
     image, n_frames = opened
     try:
         size = image.size  # a JPEG's changes when it is decoded smaller
-        upright = _to_rgb(image, smallest=_smallest(size, geometry), background=geometry.background)
+        upright = to_rgb(image, smallest=_smallest(size, geometry), background=geometry.background)
         if isinstance(upright, Rejection):
             return upright
-        fitted = _in_srgb(fit(upright, geometry), profile=image.info.get("icc_profile"))
+        fitted = in_srgb(fit(upright, geometry), profile=image.info.get("icc_profile"))
         width, height = size[::-1] if _is_turned(image) else size
     except Exception as error:  # noqa: BLE001 - decoders raise anything; a row must not stop a job
         return _rejection_of(error)
     return DecodedImage(np.asarray(fitted, dtype=np.uint8), width, height, n_frames)
-
-
-def thumbnail_webp(data: bytes, *, size: int, limits: Limits, quality: int = 80) -> bytes | None:
-    """`data` as a WebP picture whose longer side is at most `size` pixels; None if unusable."""
-    opened = _open(data, limits)
-    if isinstance(opened, Rejection):
-        return None
-    try:
-        # Turned or not: its longer side is to become `size`.
-        image = _to_rgb(opened[0], smallest=(2 * size, 2 * size), background=WHITE)
-        if isinstance(image, Rejection):
-            return None
-        image.thumbnail((size, size), Image.Resampling.LANCZOS)
-        image = _in_srgb(image, profile=opened[0].info.get("icc_profile"))
-        buffer = io.BytesIO()
-        image.save(buffer, "WEBP", quality=quality)
-    except Exception:  # noqa: BLE001 - see decode
-        return None
-    return buffer.getvalue()
-
-
-def array_thumbnail_webp(pixels_HWC: NDArray[np.uint8], *, size: int) -> bytes:
-    """A decoded array as a small WebP picture."""
-    image = Image.fromarray(pixels_HWC)
-    image.thumbnail((size, size), Image.Resampling.BILINEAR)
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=75)
-    return buffer.getvalue()
 
 
 def fit(image: Image.Image, geometry: Geometry) -> Image.Image:
@@ -193,7 +164,7 @@ def _smallest(size: tuple[int, int], geometry: Geometry) -> tuple[float, float]:
     return width * geometry.spare, height * geometry.spare
 
 
-def _open(data: bytes, limits: Limits) -> tuple[Image.Image, int] | Rejection:
+def open_image(data: bytes, limits: Limits) -> tuple[Image.Image, int] | Rejection:
     if not data:
         return Rejection("empty")
     if _looks_like_text(data):
@@ -222,7 +193,7 @@ def _open(data: bytes, limits: Limits) -> tuple[Image.Image, int] | Rejection:
         return _rejection_of(error)
 
 
-def _to_rgb(
+def to_rgb(
     image: Image.Image, *, smallest: tuple[float, float], background: str
 ) -> Image.Image | Rejection:
     """Upright RGB; a JPEG decoded smaller, yet no smaller than `smallest` (width, height)."""
@@ -241,7 +212,7 @@ def _to_rgb(
     return image.convert("RGB")
 
 
-def _in_srgb(image: Image.Image, *, profile: bytes | None) -> Image.Image:
+def in_srgb(image: Image.Image, *, profile: bytes | None) -> Image.Image:
     """`image` in sRGB values, if its embedded colour profile is for RGB and readable."""
     transform = _srgb_transform(profile) if profile else None
     return image if transform is None else transform.apply(image)

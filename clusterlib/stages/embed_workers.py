@@ -22,8 +22,9 @@ from clusterlib.clustering.picks import row_hash
 from clusterlib.encoders.forward import TorchEncoder
 from clusterlib.encoders.spec import EncoderSpec
 from clusterlib.images.codes import Rejection
-from clusterlib.images.decode import THUMBNAIL_SIZE, Limits, array_thumbnail_webp
+from clusterlib.images.decode import Limits
 from clusterlib.images.guard import GuardedDecoder, GuardLimits
+from clusterlib.images.thumbnail import MAP_SIZE, array_thumbnail_webp
 from clusterlib.run import fingerprint
 from clusterlib.stages.embed_probe import Runtime
 from clusterlib.stages.fetching import Reader, ReadPlan
@@ -93,7 +94,7 @@ def fetch_and_decode(
     sampled = row_hash(row_ids, seed=plan.seed) < plan.sample_share
     for index, wanted in zip(settled, sampled, strict=True):
         if wanted and not found[index]["code"]:
-            thumbnail = array_thumbnail_webp(pixels[index], size=THUMBNAIL_SIZE)
+            thumbnail = array_thumbnail_webp(pixels[index], size=MAP_SIZE)
             found[index]["thumbnail"] = thumbnail
     share = 1 / max(1, len(settled))
     cpu_seconds = time.process_time() - cpu_before + cpu_of_children

@@ -13,8 +13,9 @@ from clusterlib import storage
 from clusterlib.catalog.frozen import read_rows
 from clusterlib.config import ManifestFormat, ManifestsConfig
 from clusterlib.errors import ClusterlibError
-from clusterlib.images.decode import Limits, thumbnail_webp
+from clusterlib.images.decode import Limits
 from clusterlib.images.grid import grid_jpeg
+from clusterlib.images.thumbnail import thumbnail_webp
 from clusterlib.manifests import (
     clouds,
     cluster_names,

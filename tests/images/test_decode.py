@@ -22,11 +22,10 @@ from clusterlib.images.decode import (
     DecodedImage,
     Geometry,
     Limits,
-    array_thumbnail_webp,
     decode,
     fit,
-    thumbnail_webp,
 )
+from clusterlib.images.thumbnail import array_thumbnail_webp, thumbnail_webp
 
 WIDTH, HEIGHT = 90, 60
 LIMITS = Limits(max_pixels=64_000_000)

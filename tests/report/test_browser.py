@@ -19,7 +19,7 @@ from PIL import Image
 from clusterlib.report.points import Points
 from clusterlib.report.sheets import atlas_webp, sheet_webp
 from clusterlib.report.site import pages, status_pages
-from tests.conftest import ROOT
+from tests.conftest import ROOT, wait_for
 from tests.report.browser import chromium, executable, open_page
 from tests.report.test_report import EVIL, content
 
@@ -93,6 +93,11 @@ def settled(page: Any, place: Any) -> tuple[float, float]:
     return now
 
 
+def until(page: Any, condition: str) -> None:
+    """Wait for a JavaScript condition; the page's policy forbids Playwright's own way, by eval."""
+    wait_for(lambda: bool(page.evaluate(condition)), seconds=30, what=condition)
+
+
 def test_search_and_sort(browser: Any, report: Path) -> None:
     with open_page(browser, report) as page:
         assert len(shown(page)) == CLUSTERS
@@ -105,7 +110,7 @@ def test_search_and_sort(browser: Any, report: Path) -> None:
         assert shown(page)[0] == str(CLUSTERS - 1)
         page.click(".card >> nth=0 >> .cover")
         assert page.url.endswith("clusters/00011.html")
-        page.wait_for_function(f"document.querySelector('.sheet img')?.naturalWidth == {4 * 48}")
+        until(page, f"document.querySelector('.sheet img')?.naturalWidth == {4 * 48}")
         page.keyboard.press("ArrowLeft")
         page.wait_for_url("**/clusters/00010.html")
 
@@ -123,7 +128,7 @@ def test_the_tree_opens(browser: Any, report: Path) -> None:
 
 def test_the_map_zooms_to_pictures_hovers_and_opens(browser: Any, report: Path) -> None:
     with open_page(browser, report, "map.html", width=360) as page:
-        page.wait_for_function("document.getElementById('map').dataset.painted")
+        until(page, "document.getElementById('map').dataset.painted")
         assert page.evaluate("document.getElementById('map').dataset.pictures") == "0"
         point = 3 * POINTS // CLUSTERS + 5
         box = page.locator("#map").bounding_box()
@@ -135,7 +140,7 @@ def test_the_map_zooms_to_pictures_hovers_and_opens(browser: Any, report: Path) 
         page.mouse.move(*place())
         for _ in range(12):
             page.mouse.wheel(0, -240)
-        page.wait_for_function("Number(document.getElementById('map').dataset.pictures) > 0")
+        until(page, "Number(document.getElementById('map').dataset.pictures) > 0")
         page.click("#reset")
         page.mouse.move(*place())
         page.mouse.wheel(0, -1500)
@@ -239,7 +244,7 @@ def test_the_demo_looks_as_the_readme_shows(browser: Any, tmp_path: Path) -> Non
 
 def test_a_point_far_out_does_not_squeeze_the_map(browser: Any, report: Path) -> None:
     with open_page(browser, report, "map.html") as page:
-        page.wait_for_function("document.getElementById('map').dataset.painted")
+        until(page, "document.getElementById('map').dataset.painted")
         xs, ys = page.evaluate(
             "() => { const p = [...Array(clusterMap.count - 1).keys()].map(clusterMap.place);"
             " return [p.map(v => v[0]), p.map(v => v[1])]; }"

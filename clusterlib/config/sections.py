@@ -267,7 +267,9 @@ class CompareConfig(_Section):
 
 
 class ActorsConfig(_Section):
-    min: Positive = Field(1, description="Encoder actors that are always kept.")
+    min: Positive = Field(
+        1, description="Encoder actors that are always kept, where there is a max; else all are."
+    )
     max: Positive | None = Field(
         None,
         description="Upper bound; default: as many as fit on the GPUs, or one for each core.",

@@ -91,7 +91,9 @@ def place(config: EmbedComputeConfig, resources: dict[str, float]) -> Placement:
         cpus_per_actor=per_actor,
         cpus_per_task=per_task,
         threads=threads,
-        min_actors=config.actors.min,
+        # Fixed unless asked otherwise: Ray ends an actor that waits for a moment, and its successor
+        # loads the network again.
+        min_actors=config.actors.min if config.actors.max else most,
         max_actors=most,
         initial_actors=max(config.actors.min, min(most, fitting)),
         accelerator_type=config.accelerator_type if device == "cuda" else None,

@@ -55,8 +55,15 @@ def test_a_kind_of_gpu_is_asked_for_by_name() -> None:
 
 def test_little_work_or_memory_takes_fewer_actors() -> None:
     placement = place(EmbedComputeConfig(), {"CPU": 8}).at_most(3)
-    assert (placement.max_actors, placement.initial_actors, placement.min_actors) == (3, 3, 1)
+    assert (placement.max_actors, placement.initial_actors, placement.min_actors) == (3, 3, 3)
     assert placement.at_most(0).max_actors == 1
+
+
+def test_the_pool_is_fixed_unless_it_has_an_upper_bound() -> None:
+    resources = {"CPU": 8.0, "GPU": 4.0}
+    assert place(EmbedComputeConfig(), resources).min_actors == 4
+    bounded = EmbedComputeConfig.model_validate({"actors": {"min": 2, "max": 6}})
+    assert place(bounded, resources).min_actors == 2
 
 
 def test_cuda_is_never_silently_replaced() -> None:

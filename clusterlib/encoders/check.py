@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from clusterlib.encoders.network import first_line
 from clusterlib.encoders.select import Encoder
 from clusterlib.encoders.spec import EncoderSpec
 from clusterlib.errors import ConfigError, InputError
@@ -23,10 +24,9 @@ def check_encoder(encoder: Encoder, spec: EncoderSpec) -> int:
     try:
         x_ND = encoder.encode(pixels_NHWC)
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ConfigError(
             f"encoder.model: {spec.model} does not take pictures of {width} x {height} pixels "
-            f"with encoder.pooling='{spec.pooling}': {reason}"
+            f"with encoder.pooling='{spec.pooling}': {first_line(error)}"
         ) from None
     if x_ND.ndim != 2 or len(x_ND) != 2 or x_ND.shape[1] < 2:
         raise ConfigError(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clusterlib.encoders.network import first_line
 from clusterlib.encoders.spec import EncoderSpec
 from clusterlib.errors import ConfigError, InputError
 
@@ -90,11 +91,6 @@ class TorchEncoder:
         self._shift = torch.tensor(spec.mean, device=self._device).mul(255).view(1, 3, 1, 1) / scale
 
     @property
-    def batch_size(self) -> int:
-        """Images in one forward pass, where they fit."""
-        return self._batch_size
-
-    @property
     def fitting(self) -> int:
         """Images in one forward pass at present: fewer where memory is short."""
         return self._fitting
@@ -123,10 +119,9 @@ class TorchEncoder:
                     )
                 )
         except Exception as error:  # noqa: BLE001 - of the compiler, its driver or the linker
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ConfigError(
-                f"compute.embed.compile: torch cannot compile this network here ({reason[:200]}); "
-                "install a C++ compiler, or set compute.embed.compile=false"
+                f"compute.embed.compile: torch cannot compile this network here "
+                f"({first_line(error)}); install a C++ compiler, or set compute.embed.compile=false"
             ) from None
         self._compiled = compiled
 

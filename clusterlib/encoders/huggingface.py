@@ -71,6 +71,8 @@ def build(spec: EncoderSpec) -> Network:
         ConfigError: the network takes no images, or has no such pooling.
     """
     name, revision = _parse(spec.model)
+    if not spec.revision.startswith("sha256:"):
+        revision = spec.revision  # the commit that was described: a branch may have moved since
     config, processor = _load_description(name, revision)
     family = _family(config)
     network = _pretrained(spec, name, revision, family)

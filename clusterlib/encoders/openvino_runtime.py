@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from clusterlib.encoders.forward import TorchEncoder
+from clusterlib.encoders.network import first_line
 from clusterlib.encoders.select import load_encoder
 from clusterlib.encoders.spec import EncoderSpec
 from clusterlib.errors import ConfigError
@@ -48,19 +49,19 @@ class OpenVinoEncoder:
                 f"compute.embed.runtime: {spec.model} has no network for openvino; set "
                 "compute.embed.runtime=torch"
             )
-        self.batch_size = self.fitting = batch_size
+        self.fitting = batch_size
         self._run = _compiled(network, spec, threads)
 
     def resize_batch(self, size: int) -> None:
         """Work with batches of `size` images from now on."""
-        self.batch_size = self.fitting = size
+        self.fitting = size
 
     def encode(self, pixels_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """As `TorchEncoder.encode`."""
-        starts = range(0, len(pixels_NHWC), self.batch_size)
+        starts = range(0, len(pixels_NHWC), self.fitting)
         # Copied: OpenVINO keeps the memory it is given, and arrays of the object store go away.
         parts = [
-            np.array(self._run(np.array(pixels_NHWC[s : s + self.batch_size]))[0]) for s in starts
+            np.array(self._run(np.array(pixels_NHWC[s : s + self.fitting]))[0]) for s in starts
         ]
         x_ND: NDArray[np.float32] = np.concatenate(parts).astype(np.float32, copy=False)
         return x_ND
@@ -87,9 +88,8 @@ def _compiled(network: TorchEncoder, spec: EncoderSpec, threads: int) -> Any:
         }
         return openvino.Core().compile_model(model, "CPU", options)
     except Exception as error:  # noqa: BLE001 - each operator it lacks has an error of its own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"compute.embed.runtime: openvino cannot run {spec.model} ({reason[:200]}); set "
+            f"compute.embed.runtime: openvino cannot run {spec.model} ({first_line(error)}); set "
             "compute.embed.runtime=torch"
         ) from None
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clusterlib.encoders.network import first_line
 from clusterlib.errors import ConfigError, InputError
 
 PREFIX = "hf:"
@@ -123,7 +124,7 @@ def _load(model: str, family: _Family) -> tuple[Any, Any]:
             name, output_loading_info=True, use_safetensors=True, dtype=torch.float32, **options
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{model}: its text tower cannot be loaded: {_first(error)}") from None
+        raise InputError(f"{model}: its text tower cannot be loaded: {first_line(error)}") from None
     if loaded["missing_keys"]:
         raise InputError(
             f"{model}: the weights lack {len(loaded['missing_keys'])} tensors of the text tower, "
@@ -146,7 +147,7 @@ def _description(model: str) -> Any:
     try:
         return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise InputError(f"encoder.model: {model} cannot be read: {_first(error)}") from None
+        raise InputError(f"encoder.model: {model} cannot be read: {first_line(error)}") from None
 
 
 def _name(model: str) -> tuple[str, str | None]:
@@ -155,7 +156,3 @@ def _name(model: str) -> tuple[str, str | None]:
         return folder, None
     name, _, revision = model.removeprefix(PREFIX).partition("@")
     return name, revision or None
-
-
-def _first(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -56,7 +56,7 @@ def place(config: EmbedComputeConfig, resources: dict[str, float]) -> Placement:
 
     Raises:
         ConfigError: cuda is asked for and the cluster has no GPU and cannot be expected to get one;
-            or openvino for a GPU.
+            openvino for a GPU, or compiled by torch.
     """
     gpus, cpus = resources.get("GPU", 0), resources.get("CPU", 1)
     device = config.device
@@ -66,6 +66,11 @@ def place(config: EmbedComputeConfig, resources: dict[str, float]) -> Placement:
         raise ConfigError(
             "compute.embed.runtime: openvino runs on CPUs only; set compute.embed.device=cpu or "
             "compute.embed.runtime=torch"
+        )
+    if config.compile and config.runtime != "torch":
+        raise ConfigError(
+            f"compute.embed.compile: it is torch's; {config.runtime} compiles by itself, so set "
+            "compute.embed.compile=false"
         )
     gpus_per_actor = config.gpus_per_actor or (1.0 if device == "cuda" else 0.0)
     if device == "cuda" and not gpus and config.actors.max is None:

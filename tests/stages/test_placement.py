@@ -76,6 +76,8 @@ def test_openvino_is_for_cpus() -> None:
     with pytest.raises(ConfigError, match="runs on CPUs only"):
         placed({"CPU": 8, "GPU": 1}, runtime="openvino")
     assert placed({"CPU": 8, "GPU": 1}, runtime="openvino", device="cpu")[0] == "cpu"
+    with pytest.raises(ConfigError, match="openvino compiles by itself"):
+        placed({"CPU": 8}, runtime="openvino", compile=True)
 
 
 def test_split_ranges() -> None:

@@ -1,5 +1,6 @@
 """YAML + key=value overrides -> one frozen, validated tree."""
 
+from clusterlib.config.compute import EmbedComputeConfig
 from clusterlib.config.loading import (
     dump_yaml,
     json_schema,
@@ -11,7 +12,6 @@ from clusterlib.config.sections import (
     CatalogConfig,
     ClusteringConfig,
     Config,
-    EmbedComputeConfig,
     EncoderConfig,
     ManifestFormat,
     ManifestsConfig,

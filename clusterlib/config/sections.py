@@ -10,20 +10,16 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
+
+from clusterlib.config.compute import ComputeConfig
+from clusterlib.config.fields import Fraction, Positive, Section
 
 # Every centroid should see this many training rows at the very least (faiss advises 39).
 MIN_SAMPLE_ROWS_PER_CLUSTER = 8
 
-Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
-
-
-class CatalogConfig(_Section):
+class CatalogConfig(Section):
     """Which images there are."""
 
     source: str = Field(
@@ -45,7 +41,7 @@ class CatalogConfig(_Section):
 ImageFormat = Literal["JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000", "HEIF"]
 
 
-class ImagesConfig(_Section):
+class ImagesConfig(Section):
     """What a usable image is."""
 
     max_bytes: Positive = Field(64 * 2**20, description="Larger files are quarantined unread.")
@@ -70,7 +66,7 @@ class ImagesConfig(_Section):
     )
 
 
-class EncoderConfig(_Section):
+class EncoderConfig(Section):
     """Which network turns an image into a vector."""
 
     model: str = Field(
@@ -93,7 +89,7 @@ class EncoderConfig(_Section):
     )
 
 
-class SampleConfig(_Section):
+class SampleConfig(Section):
     """The uniform sample that the clustering is trained on."""
 
     rows: Annotated[int, Field(ge=10)] = Field(
@@ -101,7 +97,7 @@ class SampleConfig(_Section):
     )
 
 
-class ClusteringConfig(_Section):
+class ClusteringConfig(Section):
     """How groups are made and how many."""
 
     k: Literal["auto"] | Annotated[int, Field(ge=2)] | tuple[Annotated[int, Field(ge=2)], ...] = (
@@ -196,7 +192,7 @@ ManifestFormat = Literal[
 ]
 
 
-class ManifestsConfig(_Section):
+class ManifestsConfig(Section):
     """What is written for labelling teams."""
 
     formats: tuple[ManifestFormat, ...] = Field(
@@ -235,7 +231,7 @@ class ManifestsConfig(_Section):
         return self
 
 
-class ReportConfig(_Section):
+class ReportConfig(Section):
     """What analysts open."""
 
     title: str = Field("Image clusters", description="Heading of the page.")
@@ -255,7 +251,7 @@ class ReportConfig(_Section):
     )
 
 
-class CompareConfig(_Section):
+class CompareConfig(Section):
     """Which encoders jobs.compare_encoders tries. Decides nothing of the run itself."""
 
     models: tuple[str, ...] = Field(
@@ -266,74 +262,7 @@ class CompareConfig(_Section):
     )
 
 
-class ActorsConfig(_Section):
-    min: Positive = Field(
-        1, description="Encoder actors that are always kept, where there is a max; else all are."
-    )
-    max: Positive | None = Field(
-        None,
-        description="Upper bound; default: as many as fit on the GPUs, or one for each core.",
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> ActorsConfig:
-        if self.max is not None and self.min > self.max:
-            raise ValueError(f"min={self.min} is above max={self.max}; swap them")
-        return self
-
-
-class EmbedComputeConfig(_Section):
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto takes cuda when the Ray cluster has GPUs, and says which."
-    )
-    gpus_per_actor: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Ray GPUs an encoder actor reserves; default 1 on cuda, none on cpu."
-    )
-    actors: ActorsConfig = Field(default_factory=lambda: ActorsConfig())
-    accelerator_type: str | None = Field(
-        None, description="Kind of GPU to run on where a cluster has several, such as L4 or A100."
-    )
-    batch_size: Positive | None = Field(
-        None,
-        description="Images in one forward pass; default: as many as are fastest, found by trying.",
-    )
-    runtime: Literal["torch", "openvino"] = Field(
-        "torch",
-        description="What runs the network; openvino, by the extra of that name, is faster on "
-        "CPUs and runs on nothing else.",
-    )
-    compile: bool = Field(
-        False,
-        description="Compile the network with torch.compile: half a minute at the start of every "
-        "actor, then faster; for large catalogues.",
-    )
-    torch_threads: Positive | None = Field(
-        None, description="CPU threads of an encoder actor; default 1, and an actor for each core."
-    )
-    block_rows: Positive = Field(256, description="Images fetched and decoded by one task.")
-    fetch_threads: Positive = Field(16, description="Concurrent reads of one task.")
-
-
-class ComputeConfig(_Section):
-    """Where and how fast; never what. Not part of any fingerprint."""
-
-    ray_address: str = Field(
-        "local",
-        description="local starts Ray here; auto or ray://... joins one. `ray job submit` decides "
-        "by itself.",
-    )
-    commit_seconds: Annotated[float, Field(gt=0)] = Field(
-        10.0, description="Finished work is committed at least this often."
-    )
-    single_writer: bool = Field(
-        False,
-        description="For a store that cannot create a file only if it is absent: you vouch that no "
-        "two jobs ever work on this run at once.",
-    )
-    embed: EmbedComputeConfig = Field(default_factory=lambda: EmbedComputeConfig())
-
-
-class Config(_Section):
+class Config(Section):
     """The whole configuration of a run."""
 
     run_uri: str = Field(description="Folder or object-store prefix that receives the run.")

@@ -194,13 +194,17 @@ def main() -> None:
         if "fast" in options.tables:
             fast: dict[str, Callable[[], float]] = {
                 "decoding alone, 2 processes": lambda: loop("decode", folder, sizes.lite, "2"),
+                "the same, guarded": lambda: loop("decode", folder, sizes.lite, "2", "guarded"),
                 "stage": lambda: stage(folder, sizes.fast, block=256, stand_in=True),
             }
             compare(
                 "A stand-in for a device that takes 1/1,000 s an image",
                 fast,
                 runs=options.runs,
-                ratios=[("stage", ("decoding alone, 2 processes",))],
+                ratios=[
+                    ("stage", ("decoding alone, 2 processes",)),
+                    ("stage", ("the same, guarded",)),
+                ],
             )
     finally:
         shutil.rmtree(root)

@@ -5,7 +5,7 @@
 - tutorial: one image at a time through PIL and float32 tensors in NCHW, batches of 64
 - transformers <model>: its image-feature-extraction pipeline, float32, batches of 16
 - bare <processes> <threads> [compiled] [model]: our decoder and encoder, no Ray, nothing written
-- decode <processes>: our decoder alone
+- decode <processes> [guarded]: our decoder alone, or in child processes as the stage has it
 """
 
 from __future__ import annotations
@@ -111,19 +111,28 @@ def bare(
     results.put((started, time.perf_counter()))
 
 
-def decode(files: list[Path], barrier: Barrier, results: Any) -> None:
+def decode(files: list[Path], barrier: Barrier, results: Any, guarded: bool) -> None:
     """Decode only."""
     from clusterlib.config import EncoderConfig
     from clusterlib.encoders.select import describe_encoder
     from clusterlib.images.decode import Limits
     from clusterlib.images.decode import decode as decode_image
+    from clusterlib.images.guard import GuardedDecoder, GuardLimits
 
     geometry, limits = describe_encoder(EncoderConfig()).geometry, Limits(max_pixels=10**8)
+    decoder = GuardedDecoder(geometry=geometry, limits=limits, guard=GuardLimits(20, 2048))
+    if guarded:
+        decoder.decode(files[0].read_bytes())  # starts the child
     barrier.wait()
     started = time.perf_counter()
     for file in files:
-        decode_image(file.read_bytes(), geometry=geometry, limits=limits)
+        data = file.read_bytes()
+        if guarded:
+            decoder.decode(data)
+        else:
+            decode_image(data, geometry=geometry, limits=limits)
     results.put((started, time.perf_counter()))
+    decoder.close()
 
 
 def main() -> None:
@@ -135,7 +144,7 @@ def main() -> None:
     elif name == "transformers":
         rate = transformers_pipeline(files, rest[0])
     elif name == "decode":
-        rate = spread(decode, files, int(rest[0]))
+        rate = spread(decode, files, int(rest[0]), rest[1:] == ["guarded"])
     else:
         compiled = len(rest) > 2 and rest[2] == "compiled"
         model = rest[3] if len(rest) > 3 else "efficientnet-lite0"

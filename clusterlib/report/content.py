@@ -127,6 +127,8 @@ class Content:
     stages: dict[str, dict[str, Any]]  # run.json's facts of each stage
     settings: dict[str, Any]
     agreement: dict[str, float] | None = None
+    # Rows of SourceReads: folders and hosts, those that took the most time first
+    reads: Sequence[dict[str, Any]] = ()
     label_names: Sequence[str] = ()
     confusion: Sequence[Sequence[int]] = ()  # a row a cluster of `clusters`, a column a label
     label_scores: Sequence[dict[str, Any]] = ()  # label, cluster, precision, recall, f1, support

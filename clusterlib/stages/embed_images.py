@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import ray
@@ -35,6 +35,7 @@ from clusterlib.stages.embed_workers import EmbedPlan, EncoderActor, fetch_and_d
 from clusterlib.stages.fetching import ReadPlan
 from clusterlib.stages.progress import StageProgress
 from clusterlib.stages.session import Session, run_id
+from clusterlib.stages.source_reads import SourceReads
 from clusterlib.stages.streaming import (
     MAX_RETRIES,
     commit_stream,
@@ -133,8 +134,13 @@ def _embed_missing(
             0.0, resources.get("CPU", 1) / placement.max_actors - placement.cpus_per_actor
         ),
     )
+    reads = SourceReads()
+    reads.merge(session.record.get("reads") or ())
     progress.begin()
     plan = _plan(session, spec, table, run_id=run_id)
+    workers = _Workers(
+        session, table, plan, placement, runtime, probe.batch_size, progress, balance, reads
+    )
     poor_passes, reason = 0, "their store kept failing"
     while not table.is_complete and poor_passes < MAX_POOR_PASSES:
         before = len(table.state.committed)
@@ -143,17 +149,7 @@ def _embed_missing(
         pieces = split_ranges(table.state.missing(), block_rows)
         lost = None
         try:
-            _one_pass(
-                session,
-                table,
-                plan,
-                placement,
-                runtime,
-                probe.batch_size,
-                pieces,
-                progress,
-                balance,
-            )
+            workers.one_pass(pieces)
         except WorkersLostError as error:
             lost = error
             session.screen.say(f"note: {error}; starting again with what is missing")
@@ -172,60 +168,77 @@ def _embed_missing(
         )
 
 
-def _one_pass(
-    session: Session,
-    table: CommittedTable,
-    plan: EmbedPlan,
-    placement: Placement,
-    runtime: Runtime,
-    batch_size: int,
-    pieces: list[tuple[int, int]],
-    progress: StageProgress,
-    balance: Balance,
-) -> None:
-    config = session.config.compute.embed
-    decoded = run_tasks(
-        fetch_and_decode, len(pieces), num_cpus=placement.cpus_per_task, plan=plan, pieces=pieces
-    )
-    proposals = map_batches(
-        decoded,
-        EncoderActor,
-        fn_constructor_kwargs={
-            "plan": plan,
-            "runtime": runtime,
-            "batch_size": batch_size,
-            "compiled": config.compile,
-        },
-        batch_size=config.block_rows,
-        compute=ray.data.ActorPoolStrategy(
-            min_size=placement.min_actors,
-            max_size=placement.max_actors,
-            initial_size=placement.initial_actors,
-            max_concurrent_calls_per_actor=BLOCKS_IN_HAND,
-            enable_true_multi_threading=True,
-        ),
-        max_restarts=MAX_RETRIES,
-        max_task_retries=MAX_RETRIES,
-        **placement.options(),
-    )
+@dataclass(frozen=True)
+class _Workers:
+    """The tasks and actors of this stage, and who hears of what they have done."""
 
-    def on_batch(batch: dict[str, Any]) -> None:
-        balance.add(json.loads(text) for text in batch["timings"])
+    session: Session
+    table: CommittedTable
+    plan: EmbedPlan
+    placement: Placement
+    runtime: Runtime
+    batch_size: int
+    progress: StageProgress
+    balance: Balance
+    reads: SourceReads
 
-    def on_commit(_: Change) -> None:
-        if not balance.told:
-            session.screen.say(str(balance))
-            balance.told = True
-        rejected = table.count("quarantine")
-        progress.reach(len(table.state.committed), words=f"{rejected:,} rejected")
+    def one_pass(self, pieces: list[tuple[int, int]]) -> None:
+        """Embed and commit the rows of `pieces`, but those whose store fails."""
+        try:
+            commit_stream(
+                self.table,
+                self._proposals(pieces),
+                every_seconds=self.session.config.compute.commit_seconds,
+                on_commit=self._on_commit,
+                on_batch=self._on_batch,
+            )
+        finally:
+            self.session.record["reads"] = self.reads.rows()
 
-    commit_stream(
-        table,
-        proposals,
-        every_seconds=session.config.compute.commit_seconds,
-        on_commit=on_commit,
-        on_batch=on_batch,
-    )
+    def _proposals(self, pieces: list[tuple[int, int]]) -> Any:
+        config, placement = self.session.config.compute.embed, self.placement
+        decoded = run_tasks(
+            fetch_and_decode,
+            len(pieces),
+            num_cpus=placement.cpus_per_task,
+            plan=self.plan,
+            pieces=pieces,
+        )
+        return map_batches(
+            decoded,
+            EncoderActor,
+            fn_constructor_kwargs={
+                "plan": self.plan,
+                "runtime": self.runtime,
+                "batch_size": self.batch_size,
+                "compiled": config.compile,
+            },
+            batch_size=config.block_rows,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(
+                min_size=placement.min_actors,
+                max_size=placement.max_actors,
+                initial_size=placement.initial_actors,
+                max_concurrent_calls_per_actor=BLOCKS_IN_HAND,
+                enable_true_multi_threading=True,
+            ),
+            max_restarts=MAX_RETRIES,
+            max_task_retries=MAX_RETRIES,
+            **placement.options(),
+        )
+
+    def _on_batch(self, batch: dict[str, Any]) -> None:
+        blocks = [json.loads(text) for text in batch["timings"]]
+        self.balance.add(blocks)
+        for block in blocks:
+            self.reads.merge(block["reads"])
+
+    def _on_commit(self, _: Change) -> None:
+        if not self.balance.told:
+            self.session.screen.say(str(self.balance))
+            self.balance.told = True
+        rejected = self.table.count("quarantine")
+        self.progress.reach(len(self.table.state.committed), words=f"{rejected:,} rejected")
 
 
 def _plan(session: Session, spec: EncoderSpec, table: CommittedTable, *, run_id: str) -> EmbedPlan:

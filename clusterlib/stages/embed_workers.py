@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from clusterlib.images.thumbnail import MAP_SIZE, array_thumbnail_webp
 from clusterlib.run import fingerprint
 from clusterlib.stages.embed_probe import Runtime
 from clusterlib.stages.fetching import Reader, ReadPlan
+from clusterlib.stages.source_reads import SourceReads
 from clusterlib.tables.committed import write_proposal
 from clusterlib.tables.ranges import ranges_of
 from clusterlib.tables.schemas import QUARANTINE, embeddings_schema, sample_schema
@@ -49,15 +51,36 @@ class EmbedPlan:
     seed: int
 
 
+# What is told of each image besides its pixels; `code` is empty for a usable picture.
+_FACTS = pa.schema(
+    [
+        ("row_id", pa.int64()),
+        ("image_id", pa.string()),
+        ("uri", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("n_frames", pa.int32()),
+        ("content_hash", pa.string()),
+        ("thumbnail", pa.binary()),
+        ("code", pa.string()),
+        ("detail", pa.string()),
+        ("attempts", pa.int32()),
+        ("n_bytes", pa.int64()),
+        ("fetch_seconds", pa.float64()),
+        ("fetch_tries", pa.int32()),
+        ("decode_seconds", pa.float64()),  # the block's, shared out evenly
+        ("started_at", pa.float64()),  # of the block
+    ]
+)
+
+
 def fetch_and_decode(
     batch: dict[str, np.ndarray], *, plan: EmbedPlan, pieces: list[tuple[int, int]]
-) -> dict[str, Any]:
-    """Fetch and decode the catalogue rows of one piece.
+) -> pa.Table:
+    """Fetch and decode the catalogue rows of one piece: a table of _FACTS and `pixels`.
 
-    Rows whose store fails for reasons of its own are left out, so that a later pass redoes them.
-    Returns columns row_id, image_id, uri, pixels (N, H, W, 3) uint8, width, height, n_frames,
-    content_hash, thumbnail, code, detail, attempts, started_at, fetch_seconds, decode_seconds;
-    `code` is empty for a usable picture, and the last two are shares of the block's.
+    `pixels` are H * W * 3 uint8 a row, in the one buffer that they were decoded into. Rows whose
+    store fails for reasons of its own are left out, so that a later pass redoes them.
     """
     started_at, cpu_before, cpu_of_children = time.time(), time.process_time(), 0.0
     start, stop = pieces[int(batch["id"][0])]
@@ -70,23 +93,24 @@ def fetch_and_decode(
 
     def use(index: int, read: bytes | Rejection) -> None:
         nonlocal cpu_of_children
-        found[index] = dict(_NO_PICTURE)
+        facts = found[index] = {"code": "", "attempts": 1, "n_bytes": 0}
         if isinstance(read, Rejection):
-            found[index] |= {"code": read.code, "detail": read.detail}
+            facts |= {"code": read.code, "detail": read.detail or None}
             return
         outcome = decoder.decode(read)
         cpu_of_children += outcome.cpu_seconds
-        found[index] |= {
+        facts |= {
             "content_hash": hashlib.blake2b(read, digest_size=16).hexdigest(),
             "attempts": outcome.attempts,
+            "n_bytes": len(read),
         }
         picture = outcome.result
         if isinstance(picture, Rejection):
-            found[index] |= {"code": picture.code, "detail": picture.detail}
+            facts |= {"code": picture.code, "detail": picture.detail or None}
             return
         pixels[index] = picture.pixels_HWC
         for name in ("width", "height", "n_frames"):
-            found[index][name] = getattr(picture, name)
+            facts[name] = getattr(picture, name)
 
     reader.read(rows, use)
     settled = sorted(found)
@@ -96,30 +120,25 @@ def fetch_and_decode(
         if wanted and not found[index]["code"]:
             thumbnail = array_thumbnail_webp(pixels[index], size=MAP_SIZE)
             found[index]["thumbnail"] = thumbnail
-    share = 1 / max(1, len(settled))
     cpu_seconds = time.process_time() - cpu_before + cpu_of_children
-    return {
-        "row_id": row_ids,
-        "image_id": [rows[index]["image_id"] for index in settled],
-        "uri": [rows[index]["uri"] or "" for index in settled],
-        "pixels": pixels if len(settled) == len(rows) else pixels[settled],
-        "started_at": [started_at] * len(settled),
-        "fetch_seconds": [reader.seconds * share] * len(settled),
-        "decode_seconds": [cpu_seconds * share] * len(settled),
-        **{name: [found[index][name] for index in settled] for name in _NO_PICTURE},
-    }
-
-
-_NO_PICTURE: dict[str, Any] = {
-    "width": 0,
-    "height": 0,
-    "n_frames": 0,
-    "content_hash": "",
-    "thumbnail": b"",
-    "code": "",
-    "detail": "",
-    "attempts": 1,
-}
+    shared = {"decode_seconds": cpu_seconds / max(1, len(settled)), "started_at": started_at}
+    facts = [
+        rows[index]
+        | found[index]
+        | shared
+        | {
+            "fetch_seconds": reader.spent[index].seconds,
+            "fetch_tries": reader.spent[index].tries,
+        }
+        for index in settled
+    ]
+    table = pa.Table.from_pylist(facts, schema=_FACTS)
+    if len(settled) < len(rows):
+        pixels = pixels[settled]
+    flat = pa.array(pixels.reshape(-1))  # not copied
+    return table.append_column(
+        "pixels", pa.FixedSizeListArray.from_arrays(flat, math.prod(pixels.shape[1:]))
+    )
 
 
 @functools.lru_cache(maxsize=1)
@@ -147,46 +166,69 @@ class EncoderActor:
         if compiled and isinstance(self._encoder, TorchEncoder):
             self._encoder.compile()
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+    def __call__(self, batch: pa.Table) -> dict[str, list[str]]:
         """Embed a block from `fetch_and_decode`, write its rows, return the proposal as JSON."""
-        plan = self._plan
-        row_ids = np.asarray(batch["row_id"])
-        if len(row_ids) == 0:
+        if batch.num_rows == 0:
             return {"change": [], "timings": []}
-        codes = np.asarray(batch["code"], dtype=object).copy()
+        plan = self._plan
+        pixels_NHWC, facts = _pixels(batch, plan), batch.drop_columns(["pixels"])
+        codes = np.array(facts["code"].to_pylist(), dtype=object)
         usable = np.flatnonzero(codes == "")
         x_ND: np.ndarray = np.zeros((0, 1), dtype=np.float32)
         forward_seconds = 0.0
         if len(usable):
-            pixels = np.asarray(batch["pixels"])
+            if len(usable) < len(codes):
+                pixels_NHWC = pixels_NHWC[usable]
             with self._computing:
                 started = self._clock()
-                x_ND = self._encoder.encode(pixels if len(usable) == len(codes) else pixels[usable])
+                x_ND = self._encoder.encode(pixels_NHWC)
                 forward_seconds = self._clock() - started
             finite = np.isfinite(x_ND).all(axis=1)
             codes[usable[~finite]] = "bad_vector"
             usable, x_ND = usable[finite], x_ND[finite]
-        tables = {"quarantine": _quarantine(batch, codes)}
+        rejected = np.flatnonzero(codes != "")
+        tables = {"quarantine": _quarantine(facts.take(pa.array(rejected)), codes[rejected])}
         if len(usable):
-            vectors = _vectors(x_ND, plan)
-            tables["embeddings"] = _embeddings(batch, usable, vectors, plan)
-            tables["sample"] = _sample(batch, usable, vectors, plan)
+            embedded, vectors = facts.take(pa.array(usable)), _vectors(x_ND, plan)
+            tables["embeddings"] = _embeddings(embedded, vectors, plan)
+            tables["sample"] = _sample(embedded, vectors, plan)
         started = time.perf_counter()
         proposal = write_proposal(
             plan.run_uri,
             tables,
-            ranges=ranges_of(row_ids),
-            started_at=float(np.min(batch["started_at"])),
+            ranges=ranges_of(facts["row_id"].to_numpy()),
+            started_at=float(facts["started_at"].to_numpy().min()),
         )
         timings = {
-            "images": len(row_ids),
+            "images": batch.num_rows,
             "pixel_bytes": batch["pixels"].nbytes,
-            "fetch": float(np.sum(batch["fetch_seconds"])),
-            "decode": float(np.sum(batch["decode_seconds"])),
+            # As far as threads could not overlap them.
+            "fetch": float(facts["fetch_seconds"].to_numpy().sum()) / plan.read.threads,
+            "decode": float(facts["decode_seconds"].to_numpy().sum()),
             "forward": forward_seconds,
             "write": time.perf_counter() - started,
+            "reads": _reads(facts).rows(),
         }
         return {"change": [json.dumps(proposal.to_json())], "timings": [json.dumps(timings)]}
+
+
+def _pixels(batch: pa.Table, plan: EmbedPlan) -> np.ndarray:
+    """(N, H, W, 3) uint8, where it lies in the object store if it is in one piece."""
+    flat: np.ndarray = batch["pixels"].combine_chunks().flatten().to_numpy()
+    return flat.reshape(batch.num_rows, *plan.spec.geometry.output, 3)
+
+
+def _reads(facts: pa.Table) -> SourceReads:
+    reads = SourceReads()
+    for row in facts.select(["uri", "n_bytes", "fetch_tries", "fetch_seconds"]).to_pylist():
+        if row["uri"]:
+            reads.note(
+                row["uri"],
+                size_bytes=row["n_bytes"],
+                tries=row["fetch_tries"],
+                seconds=row["fetch_seconds"],
+            )
+    return reads
 
 
 def _vectors(x_ND: np.ndarray, plan: EmbedPlan) -> pa.FixedSizeListArray:
@@ -195,9 +237,7 @@ def _vectors(x_ND: np.ndarray, plan: EmbedPlan) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(values, type=vector_type)
 
 
-def _embeddings(
-    batch: dict[str, Any], usable: np.ndarray, vectors: pa.FixedSizeListArray, plan: EmbedPlan
-) -> pa.Table:
+def _embeddings(facts: pa.Table, vectors: pa.FixedSizeListArray, plan: EmbedPlan) -> pa.Table:
     dim = vectors.type.list_size
     footer = {
         "encoder": plan.spec.model,
@@ -211,44 +251,24 @@ def _embeddings(
         "clusterlib": clusterlib.__version__,
     }
     schema = embeddings_schema(dim, plan.storage)
-    columns = {
-        name: batch[name][usable]
-        for name in ("row_id", "image_id", "uri", "width", "height", "n_frames", "content_hash")
-    }
     arrays = [
-        vectors if field.name == "embedding" else pa.array(columns[field.name], field.type)
+        vectors if field.name == "embedding" else facts[field.name].cast(field.type)
         for field in schema
     ]
     return pa.Table.from_arrays(arrays, schema=schema).replace_schema_metadata(footer)
 
 
-def _sample(
-    batch: dict[str, Any], usable: np.ndarray, vectors: pa.FixedSizeListArray, plan: EmbedPlan
-) -> pa.Table:
-    row_ids = np.asarray(batch["row_id"])[usable]
-    chosen = np.flatnonzero(row_hash(row_ids, seed=plan.seed) < plan.sample_share)
-    thumbnails = [bytes(batch["thumbnail"][usable[index]]) for index in chosen]
+def _sample(facts: pa.Table, vectors: pa.FixedSizeListArray, plan: EmbedPlan) -> pa.Table:
+    is_chosen = row_hash(facts["row_id"].to_numpy(), seed=plan.seed) < plan.sample_share
+    chosen = pa.array(np.flatnonzero(is_chosen))
     return pa.Table.from_arrays(
-        [
-            pa.array(row_ids[chosen]),
-            vectors.take(pa.array(chosen)),
-            pa.array(thumbnails, pa.binary()),
-        ],
+        [facts["row_id"].take(chosen), vectors.take(chosen), facts["thumbnail"].take(chosen)],
         schema=sample_schema(vectors.type.list_size, plan.storage),
     )
 
 
-def _quarantine(batch: dict[str, Any], codes: np.ndarray) -> pa.Table:
-    rejected = np.flatnonzero(codes != "")
-    rows = [
-        {
-            "row_id": int(batch["row_id"][index]),
-            "image_id": str(batch["image_id"][index]),
-            "uri": str(batch["uri"][index]) or None,
-            "code": str(codes[index]),
-            "detail": str(batch["detail"][index]) or None,
-            "attempts": int(batch["attempts"][index]),
-        }
-        for index in rejected
-    ]
-    return pa.Table.from_pylist(rows, schema=QUARANTINE)
+def _quarantine(facts: pa.Table, codes: np.ndarray) -> pa.Table:
+    columns = {name: facts[name] for name in facts.column_names} | {
+        "code": pa.array(codes.tolist(), pa.string())
+    }
+    return pa.table([columns[field.name].cast(field.type) for field in QUARANTINE], QUARANTINE)

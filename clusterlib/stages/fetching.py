@@ -44,13 +44,24 @@ class ReadPlan:
     known_good: str | None = None
 
 
+@dataclass
+class Spent:
+    """What reading one image has taken: seconds of the clock, pauses included."""
+
+    seconds: float = 0.0
+    tries: int = 0
+
+    def count_try(self) -> None:
+        self.tries += 1
+
+
 class Reader:
     """Reads the images of a catalogue; one in each worker process."""
 
     def __init__(self, plan: ReadPlan) -> None:
         self._plan = plan
         self._known_good = plan.known_good
-        self._seconds: list[float] = []
+        self.spent: dict[int, Spent] = {}  # by index, of the last `read`
 
     def read(
         self, rows: Sequence[dict[str, Any]], use: Callable[[int, bytes | Rejection], None]
@@ -64,7 +75,7 @@ class Reader:
             StoreRefusedError: credentials or access were lost, for whatever is asked.
             TransientStorageError: nothing could be read for OUTAGE_S.
         """
-        self._seconds.clear()
+        self.spent = {index: Spent() for index in range(len(rows))}
         pending = list(range(len(rows)))
         refused: list[tuple[int, Rejection]] = []
         waiting_since = time.monotonic()
@@ -91,11 +102,6 @@ class Reader:
         for index, rejection in refused:
             use(index, rejection)
 
-    @property
-    def seconds(self) -> float:
-        """Time that the last `read` took for its files, as far as threads could not overlap it."""
-        return sum(self._seconds) / self._plan.threads
-
     def _stream(
         self, rows: Sequence[dict[str, Any]], indices: Sequence[int]
     ) -> Iterator[tuple[int, Outcome]]:
@@ -105,22 +111,24 @@ class Reader:
             reading: dict[Future[Outcome], int] = {}
             while True:
                 for index in itertools.islice(waiting, 2 * self._plan.threads - len(reading)):
-                    reading[pool.submit(self._read_one, rows[index])] = index
+                    reading[pool.submit(self._read_one, rows[index], self.spent[index])] = index
                 if not reading:
                     return
                 # One that stalls holds up no other.
                 for future in wait(reading, return_when=FIRST_COMPLETED).done:
                     yield reading.pop(future), future.result()
 
-    def _read_one(self, row: dict[str, Any]) -> Outcome:
+    def _read_one(self, row: dict[str, Any], spent: Spent) -> Outcome:
         started = time.perf_counter()
+        spent.tries += 1
         outcome = read_image(
             row["uri"],
             max_bytes=self._plan.max_bytes,
             size_bytes=row["size_bytes"],
             root=self._plan.root,
+            on_retry=spent.count_try,
         )
-        self._seconds.append(time.perf_counter() - started)
+        spent.seconds += time.perf_counter() - started
         if isinstance(outcome, bytes):
             self._known_good = row["uri"]
         return outcome
@@ -168,6 +176,7 @@ def read_image(
     max_bytes: int,
     size_bytes: int | None = None,
     root: str | None = None,
+    on_retry: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """The bytes of an image, the reason against it, or the fault of the store.
 
@@ -180,7 +189,11 @@ def read_image(
         if root is not None and not _is_inside(uri, root):
             return Rejection("path_escape", "a link out of the folder: name its target as source")
         return storage.read_bytes(
-            uri, max_bytes=max_bytes, size_bytes=size_bytes, patience=storage.IMAGE
+            uri,
+            max_bytes=max_bytes,
+            size_bytes=size_bytes,
+            patience=storage.IMAGE,
+            on_retry=on_retry,
         )
     except storage.BadUriError as error:
         return Rejection("bad_uri", str(error)[:200])

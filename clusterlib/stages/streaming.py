@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
+import pyarrow as pa
 import ray
+from ray.data import DataContext, Datasource, ReadTask
+from ray.data.block import BlockMetadata
 
 from clusterlib import errors
 from clusterlib.errors import WorkersLostError
@@ -40,17 +45,43 @@ def run_tasks(
 ) -> Any:
     """A lazy dataset of `function(batch, **kwargs)` for each number 0...count-1 in `batch["id"]`.
 
-    One task a number, so that what a task reads is decided here and not by block packing.
+    One task a number, so that what a task reads is decided here and not by block packing. Ray makes
+    one operator of the numbers and the function, as long as both ask for the same and no batch size
+    is named: as two they would share the CPUs, and on few cores the numbers would hold up the rest.
     """
-    numbers = ray.data.range(count, override_num_blocks=count)
-    return map_batches(
-        numbers,
-        function,
-        batch_size=1,
-        fn_kwargs=kwargs,
-        num_cpus=num_cpus,
-        max_retries=MAX_RETRIES,
-    )
+    options = {"num_cpus": num_cpus, "max_retries": MAX_RETRIES}
+    with _quiet():
+        numbers = ray.data.read_datasource(
+            _Numbers(count), override_num_blocks=count, ray_remote_args=options
+        )
+    return map_batches(numbers, function, batch_size=None, fn_kwargs=kwargs, **options)
+
+
+class _Numbers(Datasource):  # type: ignore[misc]  # Ray is untyped here
+    """0...count-1 in column `id`, a block each; `ray.data.range` takes no options of its tasks."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def estimate_inmemory_data_size(self) -> int:
+        return 8 * self._count
+
+    def get_read_tasks(
+        self,
+        parallelism: int,
+        per_task_row_limit: int | None = None,
+        data_context: DataContext | None = None,
+    ) -> list[ReadTask]:
+        facts = BlockMetadata(num_rows=1, size_bytes=8, input_files=None, exec_stats=None)
+        schema = pa.schema([("id", pa.int64())])
+        return [
+            ReadTask(partial(_number, number), facts, schema=schema)
+            for number in range(self._count)
+        ]
+
+
+def _number(number: int) -> list[pa.Table]:
+    return [pa.table({"id": [number]})]
 
 
 def run_once(function: Callable[..., T], *, options: dict[str, Any], **kwargs: Any) -> T:
@@ -69,14 +100,18 @@ def run_once(function: Callable[..., T], *, options: dict[str, Any], **kwargs: A
 
 
 def map_batches(dataset: Any, function: Any, **options: Any) -> Any:
-    """`dataset.map_batches` that may bound retries.
+    """`dataset.map_batches` that may bound retries."""
+    with _quiet():
+        return dataset.map_batches(function, **options)
 
-    Ray 2.60 calls max_retries, max_restarts and max_task_retries deprecated, and has no other way
-    yet to say them.
-    """
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray 2.60 calls max_retries, max_restarts and max_task_retries deprecated, and has no other
+    way yet to say them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
-        return dataset.map_batches(function, **options)
+        yield
 
 
 def batches(dataset: Any) -> Iterator[dict[str, Any]]:

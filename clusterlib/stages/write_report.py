@@ -34,7 +34,7 @@ from clusterlib.stages.session import Session
 from clusterlib.stages.write_status import delete_status, write_status
 from clusterlib.tables.committed import CommittedTable
 
-LAYOUT = 3  # of the report's files; a report of another layout is written again
+LAYOUT = 4  # of the report's files; a report of another layout is written again
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import json
 import os
 import stat
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -170,6 +170,7 @@ def read_bytes(
     max_bytes: int | None = None,
     size_bytes: int | None = None,
     patience: Patience = ARTIFACT,
+    on_retry: Callable[[], None] = lambda: None,
 ) -> bytes:
     """The content of one file, with retries.
 
@@ -178,6 +179,7 @@ def read_bytes(
         max_bytes: Refuse larger files before reading them.
         size_bytes: The size, when a listing has told it; saves a request.
         patience: How long to try.
+        on_retry: Called before each further try.
 
     Raises:
         FileNotFoundError, PermissionError: as the store says.
@@ -187,7 +189,7 @@ def read_bytes(
         TransientStorageError: the store failed again and again.
         StoreRefusedError: the store refuses everything.
     """
-    store = Store(uri, patience)
+    store = Store(uri, patience, on_retry)
     known = is_local(uri) or (max_bytes is not None and size_bytes is None and not store.is_http)
     if known:
         size_bytes = _size_now(store)

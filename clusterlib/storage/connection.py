@@ -92,8 +92,14 @@ _usual = _Usual()
 class Store:
     """The file system behind one URI, and the way it is called."""
 
-    def __init__(self, uri: str, patience: Patience = ARTIFACT) -> None:
+    def __init__(
+        self,
+        uri: str,
+        patience: Patience = ARTIFACT,
+        on_retry: Callable[[], None] = lambda: None,
+    ) -> None:
         self.uri = uri
+        self._on_retry = on_retry
         self.is_http = uri.startswith(("http://", "https://"))
         self._patience = patience
         self._connect()
@@ -149,7 +155,11 @@ class Store:
         # A signed URL's query is a secret.
         place = self.uri.partition("?")[0]
         return call_with_retries(
-            attempt, place=place, patience=self._patience, on_refusal=self._reconnect
+            attempt,
+            place=place,
+            patience=self._patience,
+            on_refusal=self._reconnect,
+            on_retry=self._on_retry,
         )
 
     def _content(self, max_bytes: int | None, timeout: float) -> Any:

@@ -162,7 +162,12 @@ _budget = RetryBudget()
 
 
 def call_with_retries(
-    call: Callable[[int], T], *, place: str, patience: Patience, on_refusal: Callable[[], None]
+    call: Callable[[int], T],
+    *,
+    place: str,
+    patience: Patience,
+    on_refusal: Callable[[], None],
+    on_retry: Callable[[], None] = lambda: None,
 ) -> T:
     """`call(attempt)`, attempts counted from 1, until it works or patience ends.
 
@@ -171,6 +176,7 @@ def call_with_retries(
         place: What is named in an error; must hold no secret.
         patience: How long.
         on_refusal: Called once, before one more try, when credentials may have been renewed.
+        on_retry: Called before each pause after which a fault is tried again.
 
     Raises:
         FileNotFoundError, PermissionError, FileExistsError, ...: the store's answer.
@@ -202,6 +208,7 @@ def call_with_retries(
             # What the run cannot do without is tried again whatever the budget says.
             if last or (patience is IMAGE and not _budget.take()):
                 raise TransientStorageError(words) from error
+            on_retry()
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
             pause = min(2 * pause, patience.longest_pause)
     raise TransientStorageError(f"{place}: refused after its credentials were renewed")

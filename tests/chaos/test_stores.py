@@ -46,9 +46,14 @@ def test_a_reader_rejects_nothing_that_a_busy_store_owns(proxy: FaultProxy, buck
     rows = [{"uri": f"s3://{bucket}/{n}", "size_bytes": len(body)} for n in range(150)]
     found: dict[int, bytes | Rejection] = {}
     proxy.fault = rates(0, busy=0.1, reset=0.02, short=0.02, stall=0.01)
-    Reader(ReadPlan(threads=16, max_bytes=10**6)).read(rows, found.__setitem__)
+    reader = Reader(ReadPlan(threads=16, max_bytes=10**6))
+    reader.read(rows, found.__setitem__)
     assert found == dict.fromkeys(range(150), body)
     assert proxy.faults["busy"] > 5
+    # What it took is known of each image: every fault cost one of them a further try.
+    faults = proxy.faults.total() - proxy.faults["pass"]
+    assert sum(one.tries - 1 for one in reader.spent.values()) == faults
+    assert max(one.seconds for one in reader.spent.values()) > 0.05
 
 
 @pytest.mark.parametrize("what", ["expired", "no_bucket", "denied"])

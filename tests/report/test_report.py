@@ -93,6 +93,17 @@ def content(text: str = "tame", *, clusters: int = 2, **changes: Any) -> Content
         ),
         "stages": {"embed_images": {"seconds": 9.0, "placement": text}, "fit_clusters": {}},
         "settings": {"seed": text},
+        "reads": [
+            {
+                "place": text,
+                "images": 4,
+                "bytes": 2_500_000,
+                "retried": 3,
+                "seconds": 6.0,
+                "slowest_seconds": 4.25,
+                "slowest_uri": text,
+            }
+        ],
         "agreement": {"nmi": 0.5, "ari": 0.4, "purity": 0.75},
         "label_names": [text, "other"],
         "confusion": [[350, 100]] * clusters,
@@ -205,6 +216,9 @@ def test_what_people_look_for_is_there(tame: dict[str, str]) -> None:
     assert "Every image is there exactly once." in quality
     assert "bottleneck of this command was embed images" in quality
     assert "the file has no bytes" in tame["rejected.html"].lower()
+    assert "3 of 4 images read took more than one try" in tame["rejected.html"]
+    for figure in ("2.5", "6.0", "1,500.0", "4.25"):
+        assert f">{figure}</td>" in tame["rejected.html"]
     assert tame["clusters/00000.html"].count("<img") >= 26
     assert "could not be read again" in tame["clusters/00000.html"]
 

@@ -112,6 +112,16 @@ def test_bad_files_are_quarantined_with_their_codes(done: Session) -> None:
     assert done.record["stages"]["embed_images"]["quarantined_by_code"]["gone"] == 1
 
 
+def test_reads_are_told_by_folder(done: Session) -> None:
+    reads = done.record["reads"]
+    # A row without an address is not read.
+    assert sum(row["images"] for row in reads) == sum(
+        row["uri"] is not None for row in read(Path(done.run.uri) / "quarantine").to_pylist()
+    ) + len(read(Path(done.run.uri) / "embeddings"))
+    assert all(row["seconds"] >= row["slowest_seconds"] > 0 for row in reads)
+    assert sum(row["bytes"] for row in reads) > 0
+
+
 def test_artifacts_have_the_pinned_schemas(done: Session) -> None:
     run, fit = Path(done.run.uri), fit_folder(done)
     extra = pa.struct([("price", pa.string())])

@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from clusterlib.errors import ConfigError
-from clusterlib.stages.streaming import batches, commit_stream
+from clusterlib.stages.streaming import batches, commit_stream, run_tasks
 from clusterlib.tables.committed import CommittedTable, write_proposal
 from clusterlib.tables.protocol import Proposal
 
@@ -72,3 +72,16 @@ def test_other_errors_stay_what_they_are() -> None:
 
     with pytest.raises(ray.exceptions.RayError, match="KeyError"):
         list(batches(Stream(source())))
+
+
+def _triple(batch: dict[str, Any], *, factor: int) -> dict[str, Any]:
+    assert len(batch["id"]) == 1
+    return {"found": batch["id"] * factor}
+
+
+@pytest.mark.parametrize("num_cpus", [0.5, 1])
+def test_numbered_tasks_are_one_operator(ray_session: None, num_cpus: float) -> None:
+    """As two, the numbers would compete with the work for the CPUs of a small machine."""
+    tasks = run_tasks(_triple, 5, num_cpus=num_cpus, factor=3).materialize()
+    assert sorted(tasks.to_pandas()["found"]) == [0, 3, 6, 9, 12]
+    assert "Read_Numbers->MapBatches(_triple): 5 tasks executed" in tasks.stats()

@@ -2,8 +2,8 @@
 
     python -m benchmarks.clustering_determinism
 
-Three block layouts x two worker counts x three row orders; fit and both scans each time. Groups
-overlap, so that many rows lie between two clusters.
+Three block layouts x two worker counts x three row orders; fit and both scans each time, for kmeans
+and for the manifold. Groups overlap, so that many rows lie between two clusters.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from benchmarks.cluster_sets import mixture
 from benchmarks.clustering_scale import commit_part
 from clusterlib.clustering.picks import row_hash
 from clusterlib.config import validate_config
-from clusterlib.stages.assign_clusters import assign_clusters
 from clusterlib.stages.build_catalog import build_catalog
-from clusterlib.stages.fit_clusters import fit_clusters
-from clusterlib.stages.model_files import read_model
+from clusterlib.stages.clusters.assign_clusters import assign_clusters
+from clusterlib.stages.clusters.fit_clusters import fit_clusters
+from clusterlib.stages.clusters.model_files import read_model
 from clusterlib.stages.session import open_session
 
 ROWS, SAMPLE = 20_000, 6_000
@@ -35,7 +35,9 @@ EXACT = ("cluster_id", "second_cluster_id", "micro_id", "is_outlier")
 CLOSE = ("distance", "margin", "silhouette")
 
 
-def clustered(x: np.ndarray, *, rows_per_file: int, order: str) -> tuple[bytes, pa.Table]:
+def clustered(
+    x: np.ndarray, *, method: str, rows_per_file: int, order: str
+) -> tuple[bytes, pa.Table]:
     """Centroids and the rows of the assignments of one run, by row id."""
     folder = Path(tempfile.mkdtemp(prefix="bench-same-"))
     names = pa.array([f"mem://{i}" for i in range(ROWS)])
@@ -45,7 +47,7 @@ def clustered(x: np.ndarray, *, rows_per_file: int, order: str) -> tuple[bytes, 
         "catalog": {"source": f"{folder}/images.parquet"},
         "encoder": {"storage": "float32"},
         "sample": {"rows": SAMPLE},
-        "clustering": {"k": 60},
+        "clustering": {"k": 60, "method": method},
     }
     session = open_session(validate_config(tree))
     try:
@@ -75,8 +77,14 @@ def clustered(x: np.ndarray, *, rows_per_file: int, order: str) -> tuple[bytes, 
 
 
 def main() -> None:
-    """Print what differs from the first of the 18 runs."""
+    """Print what differs from the first of the 18 runs of each method."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    for method in ("kmeans", "manifold"):
+        compare(method)
+
+
+def compare(method: str) -> None:
+    """Print what differs from the first of 18 runs."""
     x, _ = mixture(rows=ROWS, dim=128, groups=100, zipf=1.0, separation=0.55, seed=0)
     found = {}
     for workers in WORKERS:
@@ -86,12 +94,12 @@ def main() -> None:
         )  # fmt: skip
         for rows_per_file, order in product(LAYOUTS, ORDERS):
             found[workers, rows_per_file, order] = clustered(
-                x, rows_per_file=rows_per_file, order=order
+                x, method=method, rows_per_file=rows_per_file, order=order
             )
         ray.shutdown()
     centroids, rows = next(iter(found.values()))
     close = int((rows["margin"].to_numpy() < 1e-5).sum())
-    print(f"\n{len(found)} runs of {ROWS:,} rows; margin below 1e-5 in {close} rows\n")
+    print(f"\n{method}: {len(found)} runs of {ROWS:,} rows; margin below 1e-5 in {close} rows\n")
     print("| what | runs that differ | rows that differ at most | largest difference |")
     print("|---|---|---|---|")
     others = list(found.values())[1:]

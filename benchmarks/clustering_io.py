@@ -27,11 +27,11 @@ from benchmarks.cluster_sets import mixture
 from benchmarks.clustering_scale import commit_part
 from clusterlib.clustering.assign import BLOCK_ROWS, assign, nearest_two
 from clusterlib.config import validate_config
-from clusterlib.stages.assign_clusters import assign_clusters
 from clusterlib.stages.build_catalog import build_catalog
-from clusterlib.stages.fit_clusters import fit_clusters
-from clusterlib.stages.model_files import read_model
-from clusterlib.stages.scan_embeddings import vectors
+from clusterlib.stages.clusters.assign_clusters import assign_clusters
+from clusterlib.stages.clusters.fit_clusters import fit_clusters
+from clusterlib.stages.clusters.model_files import read_model
+from clusterlib.stages.clusters.scan_embeddings import vectors
 from clusterlib.stages.session import Session, open_session
 from clusterlib.tables.parquet import read_parquet
 
@@ -46,7 +46,13 @@ def fitted_run(folder: Path) -> Session:
         "run_uri": f"{folder}/run",
         "catalog": {"source": f"{folder}/images.parquet"},
         "sample": {"rows": 10_000},
-        "clustering": {"k": [K], "pca_dim": DIM, "scaling": "centered", "statistics": "sample"},
+        "clustering": {
+            "k": [K],
+            "method": "kmeans",
+            "pca_dim": DIM,
+            "scaling": "centered",
+            "statistics": "sample",
+        },
     }
     session = open_session(validate_config(tree))
     build_catalog(session)

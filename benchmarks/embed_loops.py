@@ -88,7 +88,7 @@ def bare(
     from clusterlib.encoders.select import describe_encoder, load_encoder
     from clusterlib.images.decode import DecodedImage, Limits
     from clusterlib.images.decode import decode as decode_image
-    from clusterlib.stages.embed_probe import Runtime, probe_encoder
+    from clusterlib.stages.embedding.probe import Runtime, probe_encoder
 
     torch.set_num_threads(threads)
     spec = describe_encoder(EncoderConfig(model=model))

@@ -26,8 +26,8 @@ from clusterlib import storage
 from clusterlib.catalog.frozen import freeze
 from clusterlib.catalog.source import SourceBatch
 from clusterlib.config import validate_config
+from clusterlib.stages.labeling.write_manifests import write_manifests
 from clusterlib.stages.session import Session, open_session
-from clusterlib.stages.write_manifests import write_manifests
 from clusterlib.tables.committed import write_proposal
 from clusterlib.tables.parquet import encode_parquet
 from clusterlib.tables.schemas import ASSIGNMENTS, CLUSTERS, embeddings_schema

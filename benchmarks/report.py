@@ -27,11 +27,11 @@ from clusterlib.clustering.picks import row_hash
 from clusterlib.config import CatalogConfig, load_config
 from clusterlib.images.decode import Limits
 from clusterlib.images.thumbnail import thumbnail_webp
-from clusterlib.stages.assign_clusters import assign_clusters
 from clusterlib.stages.build_catalog import build_catalog
-from clusterlib.stages.fit_clusters import fit_clusters
+from clusterlib.stages.clusters.assign_clusters import assign_clusters
+from clusterlib.stages.clusters.fit_clusters import fit_clusters
+from clusterlib.stages.reporting.write_report import write_report
 from clusterlib.stages.session import Session, open_session
-from clusterlib.stages.write_report import write_report
 from clusterlib.tables.committed import write_proposal
 from clusterlib.tables.schemas import embeddings_schema, sample_schema
 from tests.report.browser import chromium, open_page
@@ -102,7 +102,8 @@ def prepare(folder: Path) -> Session:
         f"run_uri: {folder}/run\n"
         f"catalog: {{source: {table}, id_column: id, label_column: digit}}\n"
         f"sample: {{rows: {ROWS}}}\n"
-        f"clustering: {{k: {CLUSTERS}, k_min: {CLUSTERS}, k_max: {CLUSTERS}, k_count: 1}}\n"
+        f"clustering: {{method: kmeans, k: {CLUSTERS}, k_min: {CLUSTERS}, k_max: {CLUSTERS},"
+        " k_count: 1}\n"
         f"report: {{title: Two thousand clusters, map: pca, map_points: 100000}}\n"
     )
     return open_session(load_config(str(config)))

@@ -2,7 +2,7 @@
 
 import sys
 
-from clusterlib.stages.apply_labels import apply_labels
+from clusterlib.stages.labeling.apply_labels import apply_labels
 from jobs.cli import run_job
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 import sys
 
-from clusterlib.stages.assign_clusters import assign_clusters
-from clusterlib.stages.label_new_images import label_new_images
+from clusterlib.stages.clusters.assign_clusters import assign_clusters
+from clusterlib.stages.labeling.label_new_images import label_new_images
 from clusterlib.stages.session import Session
 from jobs.cli import run_job
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from clusterlib.stages.choose_best_views import choose_best_views
+from clusterlib.stages.labeling.choose_best_views import choose_best_views
 from jobs.cli import run_job
 
 if __name__ == "__main__":

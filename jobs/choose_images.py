@@ -2,7 +2,7 @@
 
 import sys
 
-from clusterlib.stages.choose_images import choose_images
+from clusterlib.stages.labeling.choose_images import choose_images
 from jobs.cli import run_job
 
 if __name__ == "__main__":

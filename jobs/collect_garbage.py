@@ -2,7 +2,7 @@
 
 import sys
 
-from clusterlib.stages.collect_garbage import collect_garbage
+from clusterlib.stages.upkeep.collect_garbage import collect_garbage
 from jobs.cli import run_job
 
 if __name__ == "__main__":

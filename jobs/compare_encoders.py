@@ -2,7 +2,7 @@
 
 import sys
 
-from clusterlib.stages.compare_encoders import compare_encoders
+from clusterlib.stages.models.compare_encoders import compare_encoders
 from jobs.cli import run_job
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import sys
 
-from clusterlib.stages.compare_runs import compare_runs
+from clusterlib.stages.reporting.compare_runs import compare_runs
 from jobs.cli import run_job
 
 if __name__ == "__main__":

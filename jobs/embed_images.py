@@ -2,7 +2,7 @@
 
 import sys
 
-from clusterlib.stages.embed_images import check_rejects, embed_images
+from clusterlib.stages.embedding.embed_images import check_rejects, embed_images
 from clusterlib.stages.session import Session
 from jobs.cli import run_job
 

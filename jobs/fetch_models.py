@@ -2,7 +2,7 @@
 
 import sys
 
-from clusterlib.stages.fetch_models import fetch_models
+from clusterlib.stages.models.fetch_models import fetch_models
 from jobs.cli import run_job
 
 if __name__ == "__main__":

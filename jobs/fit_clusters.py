@@ -2,7 +2,7 @@
 
 import sys
 
-from clusterlib.stages.fit_clusters import fit_clusters
+from clusterlib.stages.clusters.fit_clusters import fit_clusters
 from jobs.cli import run_job
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import sys
 
-from clusterlib.stages.import_tasks import import_tasks
+from clusterlib.stages.labeling.import_tasks import import_tasks
 from jobs.cli import run_job
 
 if __name__ == "__main__":

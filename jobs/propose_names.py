@@ -3,7 +3,7 @@
 import functools
 import sys
 
-from clusterlib.stages.propose_names import propose_names
+from clusterlib.stages.labeling.propose_names import propose_names
 from jobs.cli import run_job
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 import sys
 
-from clusterlib.stages import retry_quarantine as stage
-from clusterlib.stages.embed_images import check_rejects, embed_images
+from clusterlib.stages.embedding.embed_images import check_rejects, embed_images
 from clusterlib.stages.session import Session
+from clusterlib.stages.upkeep import retry_quarantine as stage
 from jobs.cli import run_job
 
 

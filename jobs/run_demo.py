@@ -2,9 +2,9 @@
 
 import sys
 
-from clusterlib.stages.apply_labels import apply_labels, name_by_majority
+from clusterlib.stages.labeling.apply_labels import apply_labels, name_by_majority
+from clusterlib.stages.reporting.write_report import write_report
 from clusterlib.stages.session import Session
-from clusterlib.stages.write_report import write_report
 from jobs.cli import run_job
 from jobs.run_pipeline import run_pipeline
 

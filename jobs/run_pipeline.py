@@ -2,17 +2,17 @@
 
 import sys
 
-from clusterlib.stages.assign_clusters import assign_clusters
 from clusterlib.stages.build_catalog import build_catalog
-from clusterlib.stages.embed_images import check_rejects, embed_images
-from clusterlib.stages.fit_clusters import fit_clusters
-from clusterlib.stages.label_new_images import label_new_images
-from clusterlib.stages.propose_names import check_names, propose_names
+from clusterlib.stages.clusters.assign_clusters import assign_clusters
+from clusterlib.stages.clusters.fit_clusters import fit_clusters
+from clusterlib.stages.embedding.embed_images import check_rejects, embed_images
+from clusterlib.stages.labeling.label_new_images import label_new_images
+from clusterlib.stages.labeling.propose_names import check_names, propose_names
+from clusterlib.stages.labeling.write_manifests import write_manifests
+from clusterlib.stages.reporting.write_report import write_report
+from clusterlib.stages.reporting.write_status import status_on_failure
 from clusterlib.stages.session import Session
 from clusterlib.stages.summary import print_summary
-from clusterlib.stages.write_manifests import write_manifests
-from clusterlib.stages.write_report import write_report
-from clusterlib.stages.write_status import status_on_failure
 from jobs.cli import run_job
 
 

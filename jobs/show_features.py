@@ -2,7 +2,7 @@
 
 import sys
 
-from clusterlib.stages.show_features import show_features
+from clusterlib.stages.models.show_features import show_features
 from jobs.cli import run_job
 
 if __name__ == "__main__":

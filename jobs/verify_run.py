@@ -2,7 +2,7 @@
 
 import sys
 
-from clusterlib.stages.verify_run import verify_run
+from clusterlib.stages.upkeep.verify_run import verify_run
 from jobs.cli import run_job
 
 if __name__ == "__main__":

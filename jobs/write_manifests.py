@@ -2,7 +2,7 @@
 
 import sys
 
-from clusterlib.stages.write_manifests import write_manifests
+from clusterlib.stages.labeling.write_manifests import write_manifests
 from jobs.cli import run_job
 
 if __name__ == "__main__":

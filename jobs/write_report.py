@@ -2,7 +2,7 @@
 
 import sys
 
-from clusterlib.stages.write_report import write_report
+from clusterlib.stages.reporting.write_report import write_report
 from jobs.cli import run_job
 
 if __name__ == "__main__":

@@ -110,11 +110,14 @@ class ClusteringConfig(Section):
     k_min: Annotated[int, Field(ge=2)] = Field(4, description="Smallest k of the sweep.")
     k_max: Annotated[int, Field(ge=2)] = Field(64, description="Largest k of the sweep.")
     k_count: Positive = Field(10, description="How many values of k the sweep tries.")
-    method: Literal["kmeans", "manifold", "ward", "average", "hdbscan", "dbscan", "plane"] = Field(
-        "kmeans",
-        description="kmeans; manifold: k-means on a layout of the sample's neighbor graph; ward, "
-        "average: agglomerative; hdbscan, dbscan: by density, they choose k and leave noise "
-        "(cluster -1); plane: k-means on a map in two dimensions, for comparison.",
+    method: Literal[
+        "auto", "kmeans", "manifold", "ward", "average", "hdbscan", "dbscan", "plane"
+    ] = Field(
+        "auto",
+        description="auto: manifold, or kmeans when more than 100,000 images are sampled; "
+        "manifold: k-means on a layout of the sample's neighbor graph; ward, average: "
+        "agglomerative; hdbscan, dbscan: by density, they choose k and leave noise (cluster -1); "
+        "plane: k-means on a map in two dimensions, for comparison.",
     )
     # Mean AMI at the true k over digits, digit pixels and drawings: benchmarks/clustering.md.
     pca_dim: int | float = Field(

@@ -13,7 +13,7 @@ import pytest
 from clusterlib import storage
 from clusterlib.errors import StoreRefusedError
 from clusterlib.images.codes import Rejection
-from clusterlib.stages.fetching import Reader, ReadPlan
+from clusterlib.stages.embedding.fetching import Reader, ReadPlan
 from tests.chaos.conftest import Record
 from tests.chaos.proxy import Fault, FaultProxy, healthy, rates
 from tests.chaos.runs import (

@@ -17,7 +17,7 @@ def main() -> int:
 
     from clusterlib.config import load_config
     from clusterlib.stages.build_catalog import build_catalog
-    from clusterlib.stages.embed_images import embed_images
+    from clusterlib.stages.embedding.embed_images import embed_images
     from clusterlib.stages.session import open_session
     from tests.chaos.runs import committed
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from clusterlib.stages.embed_balance import Balance
+from clusterlib.stages.embedding.balance import Balance
 
 
 def block(**seconds: float) -> dict[str, float]:

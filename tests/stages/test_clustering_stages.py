@@ -16,10 +16,10 @@ from clusterlib.clustering.picks import ALL_KINDS
 from clusterlib.clustering.space import fit_space
 from clusterlib.config import validate_config
 from clusterlib.errors import ClusteringError
-from clusterlib.stages.assign_clusters import assign_clusters, read_confusion
 from clusterlib.stages.build_catalog import build_catalog
-from clusterlib.stages.fit_clusters import fit_clusters, read_record
-from clusterlib.stages.model_files import read_model
+from clusterlib.stages.clusters.assign_clusters import assign_clusters, read_confusion
+from clusterlib.stages.clusters.fit_clusters import fit_clusters, read_record
+from clusterlib.stages.clusters.model_files import read_model
 from clusterlib.stages.session import Session, open_session
 from clusterlib.tables.committed import CommittedTable, write_proposal
 from clusterlib.tables.schemas import QUARANTINE, embeddings_schema, sample_schema

@@ -13,7 +13,7 @@ import torch
 
 from clusterlib.config import validate_config
 from clusterlib.errors import ConfigError, InputError
-from clusterlib.stages.compare_encoders import compare_encoders
+from clusterlib.stages.models.compare_encoders import compare_encoders
 from clusterlib.stages.session import open_session
 from tests.conftest import settings
 

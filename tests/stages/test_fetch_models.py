@@ -20,7 +20,7 @@ import yaml
 from clusterlib.config import EncoderConfig, validate_config
 from clusterlib.encoders.select import describe_encoder, load_encoder
 from clusterlib.errors import ConfigError, InputError
-from clusterlib.stages.fetch_models import fetch_models
+from clusterlib.stages.models.fetch_models import fetch_models
 from clusterlib.stages.session import Session, open_session
 from tests.conftest import ROOT, settings
 from tests.stages.test_compare_encoders import save_vit

@@ -17,11 +17,11 @@ import pytest
 from clusterlib.config import validate_config
 from clusterlib.errors import ClusterlibError, ConfigError, InputError
 from clusterlib.labels.probe import read_probe
-from clusterlib.stages.apply_labels import apply_labels
-from clusterlib.stages.choose_best_views import choose_best_views
-from clusterlib.stages.choose_images import choose_images
+from clusterlib.stages.labeling.apply_labels import apply_labels
+from clusterlib.stages.labeling.choose_best_views import choose_best_views
+from clusterlib.stages.labeling.choose_images import choose_images
+from clusterlib.stages.labeling.write_manifests import write_manifests
 from clusterlib.stages.session import Session, open_session
-from clusterlib.stages.write_manifests import write_manifests
 from jobs.run_pipeline import run_pipeline
 from tests.conftest import settings
 

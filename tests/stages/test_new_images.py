@@ -12,8 +12,8 @@ import pytest
 
 from clusterlib.config import validate_config
 from clusterlib.errors import InputError, StaleArtifactError
-from clusterlib.stages.apply_labels import apply_labels
-from clusterlib.stages.fit_clusters import fit_clusters
+from clusterlib.stages.clusters.fit_clusters import fit_clusters
+from clusterlib.stages.labeling.apply_labels import apply_labels
 from clusterlib.stages.session import Session, open_session
 from jobs.run_pipeline import run_pipeline
 from tests.conftest import merged, settings

@@ -14,14 +14,14 @@ import pytest
 
 from clusterlib.config import validate_config
 from clusterlib.errors import ConfigError, InputError, StaleArtifactError, TooManyRejectsError
-from clusterlib.stages.apply_labels import apply_labels, name_by_majority
 from clusterlib.stages.build_catalog import build_catalog
-from clusterlib.stages.compare_runs import compare_runs
-from clusterlib.stages.embed_images import embed_images
-from clusterlib.stages.model_files import read_hierarchy
+from clusterlib.stages.clusters.model_files import read_hierarchy
+from clusterlib.stages.embedding.embed_images import embed_images
+from clusterlib.stages.labeling.apply_labels import apply_labels, name_by_majority
+from clusterlib.stages.reporting.compare_runs import compare_runs
+from clusterlib.stages.reporting.write_report import write_report
 from clusterlib.stages.session import Session, open_session
 from clusterlib.stages.summary import print_summary
-from clusterlib.stages.write_report import write_report
 from clusterlib.tables import schemas
 from jobs.run_pipeline import run_pipeline
 from tests.conftest import settings
@@ -410,7 +410,7 @@ def test_a_store_that_fails_for_a_while_rejects_nothing(
 def test_other_manifest_settings_leave_no_row_twice(
     done: Session, tree: dict[str, Any], tmp_path: Path
 ) -> None:
-    from clusterlib.stages.write_manifests import write_manifests
+    from clusterlib.stages.labeling.write_manifests import write_manifests
 
     for rows_per_file in (10, 50):
         changed = tree | {"manifests": {"rows_per_file": rows_per_file, "formats": ["parquet"]}}
@@ -425,7 +425,7 @@ def test_other_manifest_settings_leave_no_row_twice(
 def test_manifests_that_were_killed_half_way_are_not_trusted(
     done: Session, tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clusterlib.stages import write_manifests as stage
+    from clusterlib.stages.labeling import write_manifests as stage
 
     def killed(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
@@ -461,7 +461,7 @@ def test_a_refused_command_leaves_the_runs_configuration(
 
 
 def test_the_record_drops_what_later_stages_said(done: Session, tree: dict[str, Any]) -> None:
-    from clusterlib.stages.fit_clusters import fit_clusters
+    from clusterlib.stages.clusters.fit_clusters import fit_clusters
 
     run_pipeline(session_for(tree))
     session = session_for(tree)
@@ -471,7 +471,7 @@ def test_the_record_drops_what_later_stages_said(done: Session, tree: dict[str, 
 
 
 def test_stages_out_of_order_say_what_to_run_first(tmp_path: Path, shapes_folder: Path) -> None:
-    from clusterlib.stages.fit_clusters import fit_clusters
+    from clusterlib.stages.clusters.fit_clusters import fit_clusters
 
     session = session_for(settings(shapes_folder, tmp_path / "run"))
     with pytest.raises(InputError, match="run jobs.build_catalog first"):

@@ -6,7 +6,7 @@ import pytest
 
 from clusterlib.config import EmbedComputeConfig
 from clusterlib.errors import ConfigError
-from clusterlib.stages.embed_placement import place
+from clusterlib.stages.embedding.placement import place
 from clusterlib.stages.streaming import split_ranges
 
 

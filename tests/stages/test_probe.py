@@ -11,10 +11,10 @@ from clusterlib.config import EncoderConfig, validate_config
 from clusterlib.encoders.forward import TorchEncoder
 from clusterlib.encoders.select import describe_encoder, load_encoder
 from clusterlib.errors import InputError
-from clusterlib.stages import embed_probe
 from clusterlib.stages.build_catalog import build_catalog
-from clusterlib.stages.embed_images import embed_images
-from clusterlib.stages.embed_probe import Runtime, probe_encoder
+from clusterlib.stages.embedding import probe
+from clusterlib.stages.embedding.embed_images import embed_images
+from clusterlib.stages.embedding.probe import Runtime, probe_encoder
 from clusterlib.stages.session import open_session
 from tests.conftest import settings
 
@@ -47,7 +47,7 @@ def test_a_probe_says_what_an_encoder_does() -> None:
 
 def test_the_batch_grows_while_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = {4: 10.0, 8: 20.0, 16: 25.0, 32: 25.1, 64: 99.0}
-    monkeypatch.setattr(embed_probe, "_rate", lambda encoder, spec, size: rates[size])
+    monkeypatch.setattr(probe, "_rate", lambda encoder, spec, size: rates[size])
     spec = describe_encoder(EncoderConfig())
     found = probe_encoder(spec, runtime=RUNTIME, batch_size=None)
     assert (found.batch_size, found.images_per_second) == (16, 25.0)
@@ -65,8 +65,8 @@ def test_a_batch_that_does_not_fit_is_no_candidate() -> None:
         return forward(network, batch)
 
     encoder._forward = tight
-    assert embed_probe._rate(encoder, spec, 2) > 0
-    assert embed_probe._rate(encoder, spec, 4) == 0
+    assert probe._rate(encoder, spec, 2) > 0
+    assert probe._rate(encoder, spec, 4) == 0
 
 
 def test_a_compiled_encoder_gives_the_same_vectors() -> None:

@@ -14,7 +14,7 @@ import pytest
 from clusterlib.config import validate_config
 from clusterlib.encoders.text import encode_texts
 from clusterlib.errors import ConfigError, InputError
-from clusterlib.stages.propose_names import propose_names
+from clusterlib.stages.labeling.propose_names import propose_names
 from clusterlib.stages.session import Session, open_session
 from jobs.run_pipeline import run_pipeline
 from tests.conftest import merged, settings

@@ -10,8 +10,8 @@ from PIL import Image
 
 from clusterlib.config import validate_config
 from clusterlib.errors import ConfigError, InputError
+from clusterlib.stages.models.show_features import show_features
 from clusterlib.stages.session import Session, open_session
-from clusterlib.stages.show_features import show_features
 from tests.conftest import settings
 from tests.stages.test_compare_encoders import save_vit
 

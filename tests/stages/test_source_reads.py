@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clusterlib.stages.source_reads import OTHERS, PLACES, SourceReads, place_of
+from clusterlib.stages.embedding.source_reads import OTHERS, PLACES, SourceReads, place_of
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ import pytest
 
 from clusterlib.config import validate_config
 from clusterlib.errors import ConfigError, DamagedArtifactError
-from clusterlib.stages.assign_clusters import assign_clusters
 from clusterlib.stages.build_catalog import build_catalog
-from clusterlib.stages.collect_garbage import collect_garbage
-from clusterlib.stages.embed_images import embed_images
-from clusterlib.stages.fit_clusters import fit_clusters
+from clusterlib.stages.clusters.assign_clusters import assign_clusters
+from clusterlib.stages.clusters.fit_clusters import fit_clusters
+from clusterlib.stages.embedding.embed_images import embed_images
 from clusterlib.stages.session import Session, open_session
-from clusterlib.stages.verify_run import verify_run
+from clusterlib.stages.upkeep.collect_garbage import collect_garbage
+from clusterlib.stages.upkeep.verify_run import verify_run
 from clusterlib.tables.schemas import embeddings_schema
 from jobs.retry_quarantine import retry_quarantine
 from tests.conftest import settings

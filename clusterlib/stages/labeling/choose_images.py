@@ -15,11 +15,11 @@ from clusterlib.manifests.flat import inert
 from clusterlib.manifests.label_studio import task_bytes
 from clusterlib.manifests.record import Origin, Record, cluster_name
 from clusterlib.run import Fit
-from clusterlib.stages.learn_labels import Landmarks, read_landmarks
-from clusterlib.stages.manifest_slices import row_slices
-from clusterlib.stages.model_files import read_hierarchy
+from clusterlib.stages.clusters.model_files import read_hierarchy
+from clusterlib.stages.labeling.learn_labels import Landmarks, read_landmarks
+from clusterlib.stages.labeling.manifest_slices import row_slices
+from clusterlib.stages.labeling.write_manifests import address
 from clusterlib.stages.session import Session
-from clusterlib.stages.write_manifests import address
 from clusterlib.tables.schemas import CLUSTER_NAMES_COLUMNS
 
 EXEMPLARS = 9

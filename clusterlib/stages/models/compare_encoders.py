@@ -27,10 +27,10 @@ from clusterlib.report.content import Content, Rejects
 from clusterlib.report.encoders import KRow, Trial, encoder_pages, table_text
 from clusterlib.run import Run, fingerprint
 from clusterlib.stages.build_catalog import build_catalog
-from clusterlib.stages.embed_images import embed_images
-from clusterlib.stages.fit_clusters import fit_clusters, read_record
-from clusterlib.stages.model_files import read_model
-from clusterlib.stages.report_content import run_facts
+from clusterlib.stages.clusters.fit_clusters import fit_clusters, read_record
+from clusterlib.stages.clusters.model_files import read_model
+from clusterlib.stages.embedding.embed_images import embed_images
+from clusterlib.stages.reporting.gather import run_facts
 from clusterlib.stages.session import Session
 from clusterlib.tables.parquet import read_parquet
 

@@ -27,15 +27,14 @@ from clusterlib.images.decode import HEIF, Limits, register_heif
 from clusterlib.images.guard import GuardLimits
 from clusterlib.run import fingerprint
 from clusterlib.stages.build_catalog import folder_root
-from clusterlib.stages.compact_table import compact_table
-from clusterlib.stages.embed_balance import Balance
-from clusterlib.stages.embed_placement import Placement, place
-from clusterlib.stages.embed_probe import Runtime, probe_encoder
-from clusterlib.stages.embed_workers import EmbedPlan, EncoderActor, fetch_and_decode
-from clusterlib.stages.fetching import ReadPlan
+from clusterlib.stages.embedding.balance import Balance
+from clusterlib.stages.embedding.fetching import ReadPlan
+from clusterlib.stages.embedding.placement import Placement, place
+from clusterlib.stages.embedding.probe import Runtime, probe_encoder
+from clusterlib.stages.embedding.source_reads import SourceReads
+from clusterlib.stages.embedding.workers import EmbedPlan, EncoderActor, fetch_and_decode
 from clusterlib.stages.progress import StageProgress
 from clusterlib.stages.session import Session, run_id
-from clusterlib.stages.source_reads import SourceReads
 from clusterlib.stages.streaming import (
     MAX_RETRIES,
     commit_stream,
@@ -44,6 +43,7 @@ from clusterlib.stages.streaming import (
     run_tasks,
     split_ranges,
 )
+from clusterlib.stages.upkeep.compact_table import compact_table
 from clusterlib.tables.committed import CommittedTable
 from clusterlib.tables.parquet import read_parquet
 from clusterlib.tables.protocol import Change

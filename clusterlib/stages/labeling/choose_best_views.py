@@ -13,7 +13,12 @@ from clusterlib.errors import ConfigError, InputError
 from clusterlib.labels.best_view import BEST_VIEWS, best_rows, candidates
 from clusterlib.manifests.flat import table_csv
 from clusterlib.run import Fit
-from clusterlib.stages.manifest_slices import RowSlice, iter_slices, read_manifest, row_slices
+from clusterlib.stages.labeling.manifest_slices import (
+    RowSlice,
+    iter_slices,
+    read_manifest,
+    row_slices,
+)
 from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import batches, run_tasks
 from clusterlib.tables.parquet import encode_parquet, read_parquet

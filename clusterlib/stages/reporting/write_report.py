@@ -18,20 +18,20 @@ from clusterlib.config import result_settings
 from clusterlib.errors import InputError, StaleArtifactError
 from clusterlib.report.site import pages
 from clusterlib.run import Fit
-from clusterlib.stages.apply_labels import read_cluster_names
-from clusterlib.stages.cluster_rows import read_clusters, read_proposals
-from clusterlib.stages.model_files import read_hierarchy, read_model
-from clusterlib.stages.report_content import Parts, gather
-from clusterlib.stages.report_map import make_map, write_map_parquet
-from clusterlib.stages.report_pictures import (
+from clusterlib.stages.clusters.cluster_rows import read_clusters, read_proposals
+from clusterlib.stages.clusters.model_files import read_hierarchy, read_model
+from clusterlib.stages.labeling.apply_labels import read_cluster_names
+from clusterlib.stages.reporting.gather import Parts, gather
+from clusterlib.stages.reporting.make_map import make_map, write_map_parquet
+from clusterlib.stages.reporting.pictures import (
     ATLAS_SHARE,
     write_all,
     write_atlases,
     write_contact_sheets,
 )
-from clusterlib.stages.report_rows import read_rejects, read_rows_facts, read_sample
+from clusterlib.stages.reporting.rows import read_rejects, read_rows_facts, read_sample
+from clusterlib.stages.reporting.write_status import delete_status, write_status
 from clusterlib.stages.session import Session
-from clusterlib.stages.write_status import delete_status, write_status
 from clusterlib.tables.committed import CommittedTable
 
 LAYOUT = 4  # of the report's files; a report of another layout is written again

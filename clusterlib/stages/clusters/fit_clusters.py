@@ -13,7 +13,7 @@ import pyarrow as pa
 from clusterlib import storage
 from clusterlib.clustering.choice import Choice, choose_k
 from clusterlib.clustering.euclidean import euclidean_silhouette
-from clusterlib.clustering.families import Candidates, prepare
+from clusterlib.clustering.families import Candidates, Method, method_for, prepare
 from clusterlib.clustering.hierarchy import Hierarchy
 from clusterlib.clustering.kernels import check_kernels
 from clusterlib.clustering.kmeans import KMeansFit, check_faiss
@@ -30,9 +30,9 @@ from clusterlib.clustering.sweep import KScore, k_grid, sweep
 from clusterlib.config import ClusteringConfig, dump_yaml
 from clusterlib.errors import ClusteringError
 from clusterlib.run import Fit
-from clusterlib.stages.model_files import write_hierarchy, write_model, write_variance
-from clusterlib.stages.other_fit import take_over_fit
-from clusterlib.stages.scan_embeddings import gather_moments
+from clusterlib.stages.clusters.model_files import write_hierarchy, write_model, write_variance
+from clusterlib.stages.clusters.other_fit import take_over_fit
+from clusterlib.stages.clusters.scan_embeddings import gather_moments
 from clusterlib.stages.session import Session
 from clusterlib.tables.committed import CommittedTable
 from clusterlib.tables.parquet import encode_parquet
@@ -68,7 +68,9 @@ def fit_clusters(session: Session) -> None:
                 share=table.count("embeddings") / len(x_ND),
                 on_k=lambda: progress.advance(1),
             )
-            progress.note(f"k={record['k']} of {record['rows']:,} sampled images")
+            progress.note(
+                f"k={record['k']} of {record['rows']:,} sampled images, {record['method']}"
+            )
         else:
             progress.note(f"k={record['k']}, already fitted")
         facts.update(
@@ -118,9 +120,10 @@ def _fit(
     config, seed = session.config.clustering, session.config.seed
     z_NP = space.transform(x_ND)
     ks = _ks(config, rows=len(z_NP))
+    method = method_for(config.method, rows=len(z_NP))
     candidates = prepare(
         z_NP,
-        method=config.method,
+        method=method,
         k_max=ks[-1],
         iterations=config.iterations,
         min_cluster_rows=config.min_cluster_rows,
@@ -129,13 +132,14 @@ def _fit(
     )
     results, rows = _sweep(candidates, ks, seed=seed, on_k=on_k)
     scores = [KScore(**{f.name: row[f.name] for f in fields(KScore)}) for row in rows.values()]
-    choice, chosen = _choose(config, results, scores)
+    choice, chosen = _choose(config, method, results, scores)
     sizes = _resized(config, candidates, chosen, share=share, seed=seed)
     chosen = sizes.fit
     estimate = euclidean_silhouette(candidates.rows_NP, chosen.cluster_ids_N, seed=seed)
     record = {
         "run_id": run_id,
         "fit_id": fit.fit_id,
+        "method": method,
         "k": chosen.k,
         "reason": choice.reason + _of_sizes(sizes),
         "coarse_k": choice.coarse,
@@ -256,11 +260,14 @@ def _ks(config: ClusteringConfig, *, rows: int) -> list[int]:
 
 
 def _choose(
-    config: ClusteringConfig, results: dict[int, tuple[KScore, KMeansFit]], scores: list[KScore]
+    config: ClusteringConfig,
+    method: Method,
+    results: dict[int, tuple[KScore, KMeansFit]],
+    scores: list[KScore],
 ) -> tuple[Choice, KMeansFit]:
-    if config.method in ("hdbscan", "dbscan"):
+    if method in ("hdbscan", "dbscan"):
         fit = next(iter(results.values()))[1]
-        return Choice(fit.k, f"k={fit.k} was found by {config.method}"), fit
+        return Choice(fit.k, f"k={fit.k} was found by {method}"), fit
     if isinstance(config.k, int):
         fit = results[config.k][1]
         fewer = "" if fit.k == config.k else f", of which {config.k - fit.k} stayed empty"

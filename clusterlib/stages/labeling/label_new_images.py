@@ -5,9 +5,9 @@ from __future__ import annotations
 from clusterlib import storage
 from clusterlib.labels.plan import Plan
 from clusterlib.labels.probe import read_probe
-from clusterlib.stages.apply_labels import label_all
-from clusterlib.stages.manifest_slices import row_slices
-from clusterlib.stages.other_fit import PLAN
+from clusterlib.stages.clusters.other_fit import PLAN
+from clusterlib.stages.labeling.apply_labels import label_all
+from clusterlib.stages.labeling.manifest_slices import row_slices
 from clusterlib.stages.session import Session
 
 

@@ -14,8 +14,8 @@ from clusterlib.encoders.select import describe_encoder
 from clusterlib.errors import ConfigError, InputError, StaleArtifactError
 from clusterlib.labels.proposals import name_vectors, phrases, propose, read_vocabulary
 from clusterlib.run import Fit
-from clusterlib.stages.cluster_rows import proposals_uri
-from clusterlib.stages.model_files import read_model
+from clusterlib.stages.clusters.cluster_rows import proposals_uri
+from clusterlib.stages.clusters.model_files import read_model
 from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import batches, run_tasks
 from clusterlib.tables.committed import CommittedTable

@@ -11,9 +11,9 @@ from clusterlib.errors import ClusterlibError
 from clusterlib.report.content import Content, Rejects
 from clusterlib.report.sheets import ATLAS_CELLS
 from clusterlib.report.site import status_pages
-from clusterlib.stages.report_content import run_facts
-from clusterlib.stages.report_pictures import write_atlases
-from clusterlib.stages.report_rows import read_rejects
+from clusterlib.stages.reporting.gather import run_facts
+from clusterlib.stages.reporting.pictures import write_atlases
+from clusterlib.stages.reporting.rows import read_rejects
 from clusterlib.stages.session import Session
 from clusterlib.tables.committed import CommittedTable
 from clusterlib.tables.parquet import read_parquet

@@ -27,9 +27,9 @@ from clusterlib.images.decode import Limits
 from clusterlib.images.guard import GuardedDecoder, GuardLimits
 from clusterlib.images.thumbnail import MAP_SIZE, array_thumbnail_webp
 from clusterlib.run import fingerprint
-from clusterlib.stages.embed_probe import Runtime
-from clusterlib.stages.fetching import Reader, ReadPlan
-from clusterlib.stages.source_reads import SourceReads
+from clusterlib.stages.embedding.fetching import Reader, ReadPlan
+from clusterlib.stages.embedding.probe import Runtime
+from clusterlib.stages.embedding.source_reads import SourceReads
 from clusterlib.tables.committed import write_proposal
 from clusterlib.tables.ranges import ranges_of
 from clusterlib.tables.schemas import QUARANTINE, embeddings_schema, sample_schema

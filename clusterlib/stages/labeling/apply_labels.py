@@ -16,9 +16,11 @@ from clusterlib.labels.plan import Plan, make_plan
 from clusterlib.labels.probe import Probe, probe_bytes
 from clusterlib.labels.propagate import Beliefs, label_rows
 from clusterlib.run import Fit
-from clusterlib.stages.choose_images import write_review
-from clusterlib.stages.learn_labels import Landmarks, learn_labels, read_landmarks
-from clusterlib.stages.manifest_slices import (
+from clusterlib.stages.clusters.model_files import read_hierarchy, read_model
+from clusterlib.stages.clusters.other_fit import PLAN
+from clusterlib.stages.labeling.choose_images import write_review
+from clusterlib.stages.labeling.learn_labels import Landmarks, learn_labels, read_landmarks
+from clusterlib.stages.labeling.manifest_slices import (
     RowSlice,
     iter_slices,
     read_assignments,
@@ -26,8 +28,6 @@ from clusterlib.stages.manifest_slices import (
     read_vectors,
     row_slices,
 )
-from clusterlib.stages.model_files import read_hierarchy, read_model
-from clusterlib.stages.other_fit import PLAN
 from clusterlib.stages.session import Session
 from clusterlib.tables.parquet import encode_parquet, read_parquet
 

@@ -22,8 +22,8 @@ from clusterlib.report.comparison import Pair, match_clusters
 from clusterlib.report.content import Content, Rejects
 from clusterlib.report.site import compare_pages
 from clusterlib.run import Fit, Run
-from clusterlib.stages.other_fit import find_fit
-from clusterlib.stages.report_content import run_facts
+from clusterlib.stages.clusters.other_fit import find_fit
+from clusterlib.stages.reporting.gather import run_facts
 from clusterlib.stages.session import Session
 from clusterlib.tables.committed import CommittedTable
 

@@ -27,9 +27,9 @@ from clusterlib.report.content import (
 )
 from clusterlib.report.sheets import ATLAS_CELLS
 from clusterlib.run import Fit
-from clusterlib.stages.assign_clusters import read_agreement
-from clusterlib.stages.fit_clusters import read_record
-from clusterlib.stages.report_rows import RowFacts, read_table_if_there
+from clusterlib.stages.clusters.assign_clusters import read_agreement
+from clusterlib.stages.clusters.fit_clusters import read_record
+from clusterlib.stages.reporting.rows import RowFacts, read_table_if_there
 from clusterlib.stages.session import Session
 from clusterlib.tables.committed import CommittedTable
 from clusterlib.tables.parquet import read_parquet

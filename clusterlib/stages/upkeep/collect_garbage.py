@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clusterlib import storage
-from clusterlib.stages.embed_images import DATASETS
+from clusterlib.stages.embedding.embed_images import DATASETS
 from clusterlib.stages.session import Session
 from clusterlib.tables.committed import ORPHAN_AGE_S
 

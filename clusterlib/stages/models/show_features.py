@@ -21,7 +21,7 @@ from clusterlib.images.decode import DecodedImage, Limits, decode
 from clusterlib.report.features import Column, sheet_png
 from clusterlib.run import fingerprint
 from clusterlib.stages.build_catalog import build_catalog, folder_root
-from clusterlib.stages.fetching import read_image
+from clusterlib.stages.embedding.fetching import read_image
 from clusterlib.stages.session import Session
 
 MAX_IMAGES = 16

@@ -16,8 +16,8 @@ from clusterlib.errors import ConfigError
 from clusterlib.report.content import MapFacts
 from clusterlib.report.points import Points, morton_order
 from clusterlib.report.projection import choose_method, project
-from clusterlib.stages.report_pictures import atlas_room
-from clusterlib.stages.report_rows import SampleRows
+from clusterlib.stages.reporting.pictures import atlas_room
+from clusterlib.stages.reporting.rows import SampleRows
 from clusterlib.stages.session import Session
 from clusterlib.tables.parquet import encode_parquet
 

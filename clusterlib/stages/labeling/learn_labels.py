@@ -19,13 +19,13 @@ from clusterlib.labels.diffusion import MAX_LANDMARKS, Diffusion, fit_diffusion
 from clusterlib.labels.learn import UNKNOWN, Evidence, Learned, learn
 from clusterlib.labels.plan import Plan
 from clusterlib.run import Fit
-from clusterlib.stages.manifest_slices import (
+from clusterlib.stages.clusters.model_files import read_model
+from clusterlib.stages.labeling.manifest_slices import (
     RowSlice,
     iter_slices,
     read_assignments,
     read_vectors,
 )
-from clusterlib.stages.model_files import read_model
 from clusterlib.stages.session import Session
 from clusterlib.tables.committed import CommittedTable
 

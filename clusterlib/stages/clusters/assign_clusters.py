@@ -19,14 +19,14 @@ from clusterlib.clustering.model import ClusterModel
 from clusterlib.clustering.statistics import ClusterSums, cluster_sums, empty_sums
 from clusterlib.errors import InputError
 from clusterlib.run import Fit
-from clusterlib.stages.compact_table import compact_table
-from clusterlib.stages.describe_clusters import agreement_uri, confusion_uri, describe
-from clusterlib.stages.fit_clusters import read_record
-from clusterlib.stages.model_files import read_model, statistics_uri
+from clusterlib.stages.clusters.describe_clusters import agreement_uri, confusion_uri, describe
+from clusterlib.stages.clusters.fit_clusters import read_record
+from clusterlib.stages.clusters.model_files import read_model, statistics_uri
+from clusterlib.stages.clusters.scan_embeddings import group_files, vectors
 from clusterlib.stages.progress import StageProgress
-from clusterlib.stages.scan_embeddings import group_files, vectors
 from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import batches, commit_stream, run_tasks
+from clusterlib.stages.upkeep.compact_table import compact_table
 from clusterlib.tables.committed import CommittedTable, write_proposal
 from clusterlib.tables.parquet import read_parquet
 from clusterlib.tables.ranges import Ranges, RowSet, contains

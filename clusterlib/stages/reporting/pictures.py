@@ -14,8 +14,8 @@ from clusterlib.images.decode import Limits
 from clusterlib.images.thumbnail import thumbnail_array
 from clusterlib.report.content import Contact
 from clusterlib.report.sheets import ATLAS_CELLS, SHEET_COLUMNS, atlas_webp, sheet_webp
-from clusterlib.stages.cluster_rows import shown_kinds
-from clusterlib.stages.fetching import read_image
+from clusterlib.stages.clusters.cluster_rows import shown_kinds
+from clusterlib.stages.embedding.fetching import read_image
 from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import batches, run_tasks
 

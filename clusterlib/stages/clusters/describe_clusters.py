@@ -24,8 +24,8 @@ from clusterlib.clustering.model import ClusterModel
 from clusterlib.clustering.picks import ALL_KINDS, diverse_rows, row_hash, top_per_cluster
 from clusterlib.clustering.silhouette import PROFILE_BINS, profile_quantiles, silhouette_profile
 from clusterlib.run import Fit
-from clusterlib.stages.model_files import read_model
-from clusterlib.stages.scan_embeddings import vectors
+from clusterlib.stages.clusters.model_files import read_model
+from clusterlib.stages.clusters.scan_embeddings import vectors
 from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import batches, run_tasks
 from clusterlib.tables.committed import CommittedTable

@@ -28,14 +28,14 @@ from clusterlib.manifests import (
 )
 from clusterlib.manifests.record import Origin, Record, records, rewrite
 from clusterlib.run import Fit, fingerprint
-from clusterlib.stages.cluster_rows import (
+from clusterlib.stages.clusters.cluster_rows import (
     WORDS,
     read_clusters,
     read_proposal_texts,
     shown_kinds,
 )
-from clusterlib.stages.fetching import read_image
-from clusterlib.stages.manifest_slices import (
+from clusterlib.stages.embedding.fetching import read_image
+from clusterlib.stages.labeling.manifest_slices import (
     RowSlice,
     map_slices,
     read_manifest,

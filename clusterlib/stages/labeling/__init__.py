@@ -1,0 +1,1 @@
+"""What labelling tools get, and what comes back from them."""

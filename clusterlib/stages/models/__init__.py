@@ -1,0 +1,1 @@
+"""Choosing, fetching and looking into encoders, beside a run."""

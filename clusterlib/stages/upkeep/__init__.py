@@ -1,0 +1,1 @@
+"""Care of a run's tables: compaction, verification, garbage, second attempts."""

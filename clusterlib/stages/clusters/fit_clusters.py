@@ -38,6 +38,9 @@ from clusterlib.tables.committed import CommittedTable
 from clusterlib.tables.parquet import encode_parquet
 from clusterlib.tables.schemas import SWEEP
 
+# A layout of so many takes long enough to say so beforehand.
+SLOW_LAYOUT_ROWS = 20_000
+
 
 def fit_clusters(session: Session) -> None:
     """Write `fits/<fit_id>/model/`, or keep the one that is there.
@@ -121,6 +124,11 @@ def _fit(
     z_NP = space.transform(x_ND)
     ks = _ks(config, rows=len(z_NP))
     method = method_for(config.method, rows=len(z_NP))
+    if method == "manifold" and len(z_NP) >= SLOW_LAYOUT_ROWS:
+        session.screen.say(
+            f"a layout of {len(z_NP):,} sampled images comes first: a second for each thousand "
+            "on two cores; clustering.method=kmeans goes without"
+        )
     candidates = prepare(
         z_NP,
         method=method,

@@ -26,7 +26,8 @@ from benchmarks.photos import write_photos
 FILES = 500
 BLOCK = 250
 FROM = 2_000
-WINDOW = 3  # samples that a value is the largest of
+WINDOW = 8  # samples, 2 s apart, that a value is the largest of: a reader holds a block or two
+STARTING = 5  # samples of a process that are left out
 KINDS = {"EncoderActor": "encoder", "fetch_and_decode": "reader", "decoder_process": "decoder"}
 
 
@@ -91,18 +92,17 @@ def main() -> None:
         seconds = time.perf_counter() - started
     finally:
         shutil.rmtree(root)
-    first: dict[tuple[str, int], list[float]] = defaultdict(list)
-    last: dict[tuple[str, int], list[float]] = defaultdict(list)
+    sizes: dict[tuple[str, int], list[float]] = defaultdict(list)
     for written, found in samples:
         for process, size in found.items():
-            if written >= FROM and len(first[process]) < WINDOW:
-                first[process].append(size)
-            last[process] = [*last[process], size][-WINDOW:]
+            if written >= FROM:
+                sizes[process].append(size)
     print(f"{images:,} images in {seconds:.0f} s, {os.cpu_count()} cores\n")
     print(f"| process | MiB after {FROM:,} images | MiB at the end | ratio |\n|---|---|---|---|")
-    for process in sorted(first):
-        if first[process]:
-            before, after = max(first[process]), max(last[process])
+    for process, found_sizes in sorted(sizes.items()):
+        steady = found_sizes[STARTING:]
+        if len(steady) >= 2 * WINDOW:
+            before, after = max(steady[:WINDOW]), max(steady[-WINDOW:])
             kind = f"{process[0]} {process[1]}"
             print(f"| {kind} | {before:.0f} | {after:.0f} | {after / before:.2f} |")
 

@@ -19,7 +19,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 from benchmarks import cluster_sets
 from benchmarks.clustering_groups import DEFAULTS, prepared
 from clusterlib.clustering.choice import choose_k
-from clusterlib.clustering.families import Method
+from clusterlib.clustering.families import LAYOUT_STABILITY, Method
 from clusterlib.clustering.resampling import resampled_scores
 from clusterlib.clustering.space import fit_space
 from clusterlib.clustering.sweep import KScore, k_grid, sweep
@@ -103,7 +103,8 @@ def bench_choice(
             x, y = load(seed)
             k_min, k_max = (8, 360) if name in cluster_sets.SYNTHETIC else (4, 64)
             scores, ami = scored(x, y, method=method, k_min=k_min, k_max=k_max, seed=seed)
-            clear.append(choose_k(scores).is_clear)
+            least = LAYOUT_STABILITY if method == "manifold" else 0.0
+            clear.append(choose_k(scores, least_stability=least).is_clear)
             if y is None:
                 continue
             top = max(ami, key=lambda k: ami[k])

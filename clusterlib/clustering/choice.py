@@ -37,10 +37,10 @@ class Choice:
         return not self.reason.startswith("no clear k")
 
 
-def choose_k(scores: Sequence[KScore]) -> Choice:
+def choose_k(scores: Sequence[KScore], *, least_stability: float = 0.0) -> Choice:
     """The finest of the most stable k whose silhouette reaches 90 % of the best, or "no clear k".
 
-    Where stability is unknown the smallest such k is taken.
+    Where stability is unknown the smallest such k is taken. Below `least_stability` no k is clear.
 
     Raises:
         ValueError: no score.
@@ -66,7 +66,7 @@ def choose_k(scores: Sequence[KScore]) -> Choice:
     taken = stable[-1] if stable else plateau[0]
     return Choice(
         taken.k,
-        _reason(taken, best, defined[-1], scores),
+        _reason(taken, best, defined[-1], scores, least_stability=least_stability),
         coarse=_most_stable([s for s in defined if s.k * _OTHER <= taken.k]),
         fine=_most_stable(
             [
@@ -78,8 +78,20 @@ def choose_k(scores: Sequence[KScore]) -> Choice:
     )
 
 
-def _reason(taken: KScore, best: KScore, last: KScore, scores: Sequence[KScore]) -> str:
+def _reason(
+    taken: KScore,
+    best: KScore,
+    last: KScore,
+    scores: Sequence[KScore],
+    *,
+    least_stability: float,
+) -> str:
     k, value = taken.k, _silhouette(taken)
+    if taken.stability is not None and taken.stability < least_stability:
+        return (
+            f"no clear k: at k={k} fits of two half-samples hardly agree (adjusted Rand index "
+            f"{taken.stability:.2f}), as they do on noise; set clustering.k"
+        )
     if taken.gap is not None and taken.gap <= 2 * (taken.gap_se or 0):
         return (
             f"no clear k: k={k} groups these images no better than it groups noise of the same "

@@ -22,6 +22,9 @@ from clusterlib.clustering.sweep import MicroClusters, over_cluster
 Method = Literal["kmeans", "manifold", "ward", "average", "hdbscan", "dbscan", "plane"]
 # A layout of so many rows takes about a minute and a half on two cores.
 MAX_MANIFOLD_ROWS = 100_000
+# In a layout noise makes heaps too, so that its silhouette and gap say little; but two half-samples
+# make other ones: their agreement is at most .3 there, and at least .8 on the sets with groups.
+LAYOUT_STABILITY = 0.5
 # HDBSCAN and DBSCAN see every sampled row up to this many, and micro-clusters above.
 MAX_DENSITY_ROWS = 10_000
 
@@ -32,6 +35,7 @@ class Candidates:
 
     `by_centroid` says that rows outside the sample may go by the centroids of a fit; else they go
     by micro-clusters. `chooses_k` says that the method finds one k by itself, whatever is asked.
+    `least_stability` is what a k must reach to be more than chance.
     """
 
     rows_NP: NDArray[np.float32]
@@ -39,6 +43,7 @@ class Candidates:
     fit_at: Callable[[int], KMeansFit]
     by_centroid: bool
     chooses_k: bool = False
+    least_stability: float = 0.0
 
 
 def method_for(wanted: Method | Literal["auto"], *, rows: int) -> Method:
@@ -76,7 +81,9 @@ def prepare(
         def polished(k: int) -> KMeansFit:
             return polish(z_NP, micro.starts(k), iterations=iterations)
 
-        return Candidates(z_NP, micro, polished, by_centroid=method == "kmeans")
+        plain = method == "kmeans"
+        least = 0.0 if plain else LAYOUT_STABILITY
+        return Candidates(z_NP, micro, polished, by_centroid=plain, least_stability=least)
     if method in ("ward", "average"):
         merges = micro.merges if method == "ward" else _average_merges(micro.means_MP)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from typing import get_args
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from clusterlib.clustering.assign import assign
+from clusterlib.clustering.choice import choose_k
 from clusterlib.clustering.families import Candidates, Method, prepare
 from clusterlib.clustering.hierarchy import Hierarchy
 from clusterlib.clustering.manifold import manifold_rows
@@ -104,6 +106,28 @@ def test_a_map_of_separate_parts_is_reproducible() -> None:
     np.testing.assert_allclose(np.linalg.norm(one, axis=1), 1, atol=1e-5)
     with pytest.raises(ValueError, match="at least 4 rows"):
         manifold_rows(z[:3], space=None, seed=0)
+
+
+@pytest.mark.parametrize(("kind", "is_clear"), [("noise", False), ("groups", True)])
+def test_a_layout_of_noise_has_no_clear_k(kind: str, is_clear: bool) -> None:
+    noise = np.random.default_rng(0).random((1_500, 30), dtype=np.float32)
+    x = noise if kind == "noise" else groups((300, 200, 400, 250, 350))[0]
+    space = fit_space(x, dim=20, scaling="partial")
+    z, ks = space.transform(x), [2, 3, 5, 8, 12, 20]
+    found = prepare(
+        z, method="manifold", k_max=20, iterations=2, min_cluster_rows=5, seed=0, space=space
+    )
+    more = resampled_scores(found.rows_NP, ks, seed=0)
+    scores = [
+        replace(score, **asdict(more[k]))
+        for k, (score, _) in sweep(found.rows_NP, ks, fit_at=found.fit_at).items()
+    ]
+    # The gap and the silhouette of a layout would not have told.
+    assert max(score.silhouette or 0 for score in scores) > 0.1
+    choice = choose_k(scores, least_stability=found.least_stability)
+    assert choice.is_clear == is_clear
+    if is_clear:
+        assert choice.k == 5
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -83,6 +83,15 @@ def test_groups_that_noise_has_too_are_no_clear_k() -> None:
     assert "gap 0.010" in choice.reason
 
 
+def test_what_half_samples_do_not_agree_on_is_no_clear_k() -> None:
+    rows = [replace(s, stability=0.4, gap=0.5, gap_se=0.01) for s in scores(k4=0.2, k8=0.1)]
+    assert choose_k(rows).is_clear
+    choice = choose_k(rows, least_stability=0.5)
+    assert choice.k == 4
+    assert not choice.is_clear
+    assert "index 0.40" in choice.reason
+
+
 def test_the_order_of_scores_does_not_matter() -> None:
     assert choose_k(scores(k32=0.5, k16=0.46, k8=0.2)).k == 16
     assert choose_k(scores(k32=-0.5, k16=-0.6)).k == 16

@@ -140,7 +140,9 @@ def _fit(
     )
     results, rows = _sweep(candidates, ks, seed=seed, on_k=on_k)
     scores = [KScore(**{f.name: row[f.name] for f in fields(KScore)}) for row in rows.values()]
-    choice, chosen = _choose(config, method, results, scores)
+    choice, chosen = _choose(
+        config, method, results, scores, least_stability=candidates.least_stability
+    )
     sizes = _resized(config, candidates, chosen, share=share, seed=seed)
     chosen = sizes.fit
     estimate = euclidean_silhouette(candidates.rows_NP, chosen.cluster_ids_N, seed=seed)
@@ -272,6 +274,8 @@ def _choose(
     method: Method,
     results: dict[int, tuple[KScore, KMeansFit]],
     scores: list[KScore],
+    *,
+    least_stability: float,
 ) -> tuple[Choice, KMeansFit]:
     if method in ("hdbscan", "dbscan"):
         fit = next(iter(results.values()))[1]
@@ -280,5 +284,5 @@ def _choose(
         fit = results[config.k][1]
         fewer = "" if fit.k == config.k else f", of which {config.k - fit.k} stayed empty"
         return Choice(config.k, f"k={config.k} is set in the configuration{fewer}"), fit
-    choice = choose_k(scores)
+    choice = choose_k(scores, least_stability=least_stability)
     return choice, next(fit for _, fit in results.values() if fit.k == choice.k)

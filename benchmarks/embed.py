@@ -67,6 +67,7 @@ def stage(
     block: int = 128,
     compiled: bool = False,
     stand_in: bool = False,
+    runtime: str = "torch",
 ) -> float:
     """Steady images/s of jobs.embed_images on the first `images` files."""
     with tempfile.TemporaryDirectory() as run:
@@ -74,7 +75,8 @@ def stage(
         files = sorted(folder.glob("*.jpg"))[:images]
         table.write_text("\n".join(["uri", *map(str, files)]))
         config = Path(run) / "config.yaml"
-        compute = {"commit_seconds": 0.2, "embed": {"block_rows": block, "compile": compiled}}
+        embed = {"block_rows": block, "compile": compiled, "runtime": runtime}
+        compute = {"commit_seconds": 0.2, "embed": embed}
         tree = {
             "run_uri": f"{run}/run",
             "catalog": {"source": str(table)},
@@ -138,7 +140,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("tables", nargs="*", default=["lite", "compiled", "vit", "fast"])
+    parser.add_argument(
+        "tables",
+        nargs="*",
+        default=["lite", "compiled", "vit", "fast"],
+        help="these, or openvino, which needs the extra of that name",
+    )
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--small", action="store_true", help="few images: a try, no measurement")
     options = parser.parse_args()
@@ -177,6 +184,17 @@ def main() -> None:
                 compiled,
                 runs=options.runs,
                 ratios=[("stage", ("bare",))],
+            )
+        if "openvino" in options.tables:
+            runtimes: dict[str, Callable[[], float]] = {
+                name: lambda name=name: stage(folder, sizes.lite, runtime=name)
+                for name in ("torch", "openvino")
+            }
+            compare(
+                "EfficientNet-Lite0, compute.embed.runtime",
+                runtimes,
+                runs=options.runs,
+                ratios=[("openvino", ("torch",))],
             )
         if "vit" in options.tables:
             model = save_random_vit(root / "vit")

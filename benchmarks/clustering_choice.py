@@ -19,7 +19,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 from benchmarks import cluster_sets
 from benchmarks.clustering_groups import DEFAULTS, prepared
 from clusterlib.clustering.choice import choose_k
-from clusterlib.clustering.families import LAYOUT_STABILITY, Method
+from clusterlib.clustering.families import Method
 from clusterlib.clustering.resampling import resampled_scores
 from clusterlib.clustering.space import fit_space
 from clusterlib.clustering.sweep import KScore, k_grid, sweep
@@ -30,7 +30,7 @@ SEEDS = 3
 def scored(
     x: np.ndarray, y: np.ndarray | None, *, method: Method, k_min: int, k_max: int, seed: int
 ):
-    """Scores of a sweep with the default settings, and the AMI with labels at each k."""
+    """Scores of a sweep with the default settings, what is chosen, and the AMI at each k."""
     space = fit_space(x, dim=DEFAULTS.pca_dim, scaling=DEFAULTS.scaling)
     z = space.transform(x)
     ks = k_grid(k_min, k_max, count=16, rows=len(z))
@@ -41,11 +41,14 @@ def scored(
         replace(score, **(more[k].__dict__ if k in more else {}))
         for k, (score, _) in results.items()
     ]
+    choice = choose_k(scores, least_stability=found.least_stability)
     if y is None:
-        return scores, {}
-    return scores, {
-        fit.k: adjusted_mutual_info_score(y, fit.cluster_ids_N) for _, fit in results.values()
-    }
+        return scores, choice, {}
+    return (
+        scores,
+        choice,
+        {fit.k: adjusted_mutual_info_score(y, fit.cluster_ids_N) for _, fit in results.values()},
+    )
 
 
 def one_error(scores: list[KScore]) -> int:
@@ -102,9 +105,8 @@ def bench_choice(
         for seed in range(SEEDS):
             x, y = load(seed)
             k_min, k_max = (8, 360) if name in cluster_sets.SYNTHETIC else (4, 64)
-            scores, ami = scored(x, y, method=method, k_min=k_min, k_max=k_max, seed=seed)
-            least = LAYOUT_STABILITY if method == "manifold" else 0.0
-            clear.append(choose_k(scores, least_stability=least).is_clear)
+            scores, choice, ami = scored(x, y, method=method, k_min=k_min, k_max=k_max, seed=seed)
+            clear.append(choice.is_clear)
             if y is None:
                 continue
             top = max(ami, key=lambda k: ami[k])

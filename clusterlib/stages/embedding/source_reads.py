@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 # So many places are told apart, those that took the most time; the rest are one.
-PLACES = 200
+PLACES = 100
 OTHERS = "(other places)"
 
 

@@ -127,6 +127,7 @@ def fetch_and_decode(
         | found[index]
         | shared
         | {
+            "uri": rows[index]["uri"] or None,
             "fetch_seconds": reader.spent[index].seconds,
             "fetch_tries": reader.spent[index].tries,
         }

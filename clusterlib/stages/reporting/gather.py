@@ -36,7 +36,6 @@ from clusterlib.tables.parquet import read_parquet
 
 MORE, OUTLIERS, DUPLICATES, NEIGHBORS = 48, 16, 12, 6
 TREE_PARTS, TREE_CELLS = 6, 12
-READ_PLACES = 25
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def run_facts(session: Session) -> dict[str, Any]:
         "finished_at": datetime.now(timezone.utc).isoformat(sep=" ", timespec="minutes"),
         "version": clusterlib.__version__,
         "settings": dict(result_settings(config)),
-        "reads": list(session.record.get("reads") or ())[:READ_PLACES],
+        "reads": list(session.record.get("reads") or ()),
         "stages": {name: dict(facts) for name, facts in stages.items() if facts},
     }
 

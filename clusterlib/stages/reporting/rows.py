@@ -21,6 +21,7 @@ from clusterlib.clustering.model import ClusterModel
 from clusterlib.clustering.picks import row_hash
 from clusterlib.images.codes import CODES
 from clusterlib.report.content import Rejects
+from clusterlib.stages.embedding.source_reads import place_of
 from clusterlib.stages.session import Session
 from clusterlib.stages.streaming import batches, run_tasks
 from clusterlib.tables.committed import CommittedTable
@@ -126,7 +127,7 @@ def read_rejects(embeddings: CommittedTable) -> Rejects:
             codes[row["code"]] += 1
             retried += row["attempts"] > 1
             if row["uri"]:
-                places[row["uri"].rpartition("/")[0] or "."] += 1
+                places[place_of(row["uri"])] += 1
             if len(examples[row["code"]]) < REJECTED_EXAMPLES:
                 examples[row["code"]].append(row)
     return Rejects(
